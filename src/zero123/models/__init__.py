@@ -1,0 +1,16 @@
+"""The networks and the two conditioning streams."""
+
+from zero123.models.condition import Condition, PhotoFeatures, PoseProjection, clip_pixels
+from zero123.models.denoiser import predict
+from zero123.models.latents import Autoencoder, decode_latents, encode_latents
+
+__all__ = [
+    "Autoencoder",
+    "Condition",
+    "PhotoFeatures",
+    "PoseProjection",
+    "clip_pixels",
+    "decode_latents",
+    "encode_latents",
+    "predict",
+]
