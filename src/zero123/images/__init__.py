@@ -1,1 +1,45 @@
+"""Files <-> [0, 1] tensors with alpha; cutting out, centring, squaring; sheets and films."""
 
+from zero123.images.errors import ImageError
+from zero123.images.film import animate, check_film_path
+from zero123.images.framing import (
+    ORIGINAL_FILL,
+    TRAINING_FILL,
+    FramedPhoto,
+    Framing,
+    FramingWarning,
+    frame,
+)
+from zero123.images.matting import REMBG_MODEL, MatteMethod, MatteWarning, matte
+from zero123.images.read import DEFAULT_LIMITS, Limits, Photo, read_image
+from zero123.images.sheet import contact_sheet
+from zero123.images.square import Picture, square_picture
+from zero123.images.write import atomic_path, save_picture, to_pil, to_u8, write_text
+
+__all__ = [
+    "DEFAULT_LIMITS",
+    "ORIGINAL_FILL",
+    "REMBG_MODEL",
+    "TRAINING_FILL",
+    "FramedPhoto",
+    "Framing",
+    "FramingWarning",
+    "ImageError",
+    "Limits",
+    "MatteMethod",
+    "MatteWarning",
+    "Photo",
+    "Picture",
+    "animate",
+    "atomic_path",
+    "check_film_path",
+    "contact_sheet",
+    "frame",
+    "matte",
+    "read_image",
+    "save_picture",
+    "square_picture",
+    "to_pil",
+    "to_u8",
+    "write_text",
+]

@@ -1,0 +1,290 @@
+"""Train the bundled small model on two CPU cores, in stages that survive any interruption.
+
+    python recipes/mini_cpu.py views --meshes FOLDER     # pictures of meshes and of made-up objects
+    python recipes/mini_cpu.py autoencoder               # then latents of all views
+    torchrun --nproc-per-node 2 recipes/mini_cpu.py denoiser --steps 8000
+    python recipes/mini_cpu.py sheet                     # figures and pictures on unseen objects
+    python recipes/mini_cpu.py export --to src/zero123/weights/bundled/mini
+
+Everything is kept under ``runs/mini``; a stage that is done is not done again.
+"""
+
+import argparse
+import functools
+import json
+import math
+import multiprocessing
+import sys
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderTiny
+from PIL import Image
+
+from zero123.data import (
+    MeshError,
+    load_mesh,
+    procedural_mesh,
+    render,
+    sample_lighting,
+    sample_orbits,
+)
+from zero123.data.views import ViewSet
+from zero123.images import contact_sheet
+from zero123.models import decode_latents, encode_latents
+from zero123.pipeline import Zero123Output, Zero123Pipeline
+from zero123.training.autoencoder import crops, reconstruction_loss, train_autoencoder, whiten
+from zero123.training.loop import LatentViews, LoopConfig, Student, train
+from zero123.training.mini import (
+    IMAGE_SIZE,
+    mini_autoencoder,
+    mini_image_encoder,
+    mini_projection,
+    mini_scheduler,
+    mini_unet,
+)
+from zero123.weights import Components, Settings, save_model
+
+RUN = Path("runs/mini")
+VALIDATION_EVERY = 40
+"""One mesh in so many is kept for validation, chosen by its name."""
+
+
+def _views_of(job: tuple[str, int]) -> tuple[str, np.ndarray, np.ndarray] | None:
+    name, num_views = job
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    try:
+        kind, _, seed = name.partition(":")
+        mesh = procedural_mesh(int(seed)) if kind == "procedural" else load_mesh(Path(name))
+    except MeshError as error:
+        print(f"skipped {name}: {error}", file=sys.stderr)
+        return None
+    orbits = sample_orbits(rng, num_views)
+    pictures = render(mesh, orbits, IMAGE_SIZE, sample_lighting(rng))
+    seats = np.array([[o.polar, o.azimuth, o.radius] for o in orbits], dtype=np.float32)
+    return name, ViewSet.on_white(pictures), seats
+
+
+def make_views(name: str, sources: list[str], num_views: int) -> None:
+    """Render every source from random seats into one set."""
+    if (RUN / f"{name}.orbits.npy").exists():
+        return
+    RUN.mkdir(parents=True, exist_ok=True)
+    started, seats, names = time.monotonic(), [], []
+    shape = (len(sources), num_views, IMAGE_SIZE, IMAGE_SIZE, 3)
+    partial = RUN / f"{name}.images.partial.npy"
+    pictures = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        jobs = [(source, num_views) for source in sources]
+        for made in pool.imap_unordered(_views_of, jobs, chunksize=8):
+            if made is not None and made[1].min(axis=(1, 2, 3)).max() < 250:  # something is seen
+                pictures[len(names)] = made[1]
+                seats.append(made[2])
+                names.append(made[0])
+    np.save(RUN / f"{name}.images.npy", pictures[: len(names)])
+    partial.unlink()
+    (RUN / f"{name}.json").write_text(json.dumps(names))
+    np.save(RUN / f"{name}.orbits.npy", np.stack(seats))
+    print(f"{name}: {len(names)} objects in {time.monotonic() - started:.0f} s")
+
+
+def views(meshes: Path, procedural: int) -> None:
+    """Render the three sets: meshes to train on, made-up objects, meshes to validate on."""
+    files = sorted(str(path) for path in meshes.rglob("*.glb"))
+    held = [f for f in files if zlib.crc32(Path(f).stem.encode()) % VALIDATION_EVERY == 0]
+    make_views("validation", held, 12)
+    make_views("meshes", sorted(set(files) - set(held)), 24)
+    make_views("procedural", [f"procedural:{seed}" for seed in range(procedural)], 12)
+
+
+def autoencoder(steps: int, decoder_steps: int) -> None:
+    """Train encoder and decoder, whiten the latents, train the decoder on, encode all views."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    sets = [ViewSet.open(RUN, name) for name in ("meshes", "procedural")]
+    held = next(crops([ViewSet.open(RUN, "validation")], seed=9, batch=64, size=IMAGE_SIZE))
+    vae = mini_autoencoder().to(memory_format=torch.channels_last)
+    started = time.monotonic()
+
+    def report(step: int, loss: float) -> None:
+        if step % 100 == 99:
+            with torch.no_grad():
+                again = decode_latents(vae, vae.encode(2 * held - 1).latents)
+                psnr = -10 * torch.log10((again - held).square().mean())
+            seconds = time.monotonic() - started
+            print(f"step {step + 1} loss {loss:.4f} PSNR {psnr:.2f} {seconds:.0f} s", flush=True)
+
+    def batches(seed: int) -> torch.Tensor:
+        return (b.contiguous(memory_format=torch.channels_last) for b in crops(sets, seed, 16, 64))
+
+    if not (RUN / "vae").exists():
+        train_autoencoder(vae, batches(1), steps, report)
+        whiten(vae, crops(sets, 2, 16, IMAGE_SIZE), 32)
+        vae.encoder.requires_grad_(False)
+        vae.save_pretrained(RUN / "vae")
+        for name in ("validation", "meshes", "procedural"):
+            write_latents(name)
+    vae = AutoencoderTiny.from_pretrained(RUN / "vae").to(memory_format=torch.channels_last)
+    vae.encoder.requires_grad_(False)
+    print("before the decoder alone", float(reconstruction_loss(vae, held)))
+    train_autoencoder(vae, batches(3), decoder_steps, report, learning_rate=1e-3)
+    vae.save_pretrained(RUN / "vae-final")
+
+
+def _latents_of(job: tuple[str, int, int]) -> np.ndarray:
+    name, first, last = job
+    torch.set_num_threads(1)
+    vae = AutoencoderTiny.from_pretrained(RUN / "vae").to(memory_format=torch.channels_last)
+    made = []
+    for pictures in ViewSet.open(RUN, name).images[first:last]:
+        seen = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 255
+        made.append(encode_latents(vae, seen).numpy().astype(np.float16))
+    return np.stack(made)
+
+
+def write_latents(name: str) -> None:
+    """Encode every view of a set, once."""
+    count = len(ViewSet.open(RUN, name))
+    jobs = [(name, first, min(first + 40, count)) for first in range(0, count, 40)]
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        latents = np.concatenate(list(pool.imap(_latents_of, jobs)))
+    np.save(RUN / f"{name}.latents.npy", latents)
+
+
+def new_student() -> Student:
+    """A student with fresh weights."""
+    return Student(mini_unet(), mini_image_encoder(), mini_projection())
+
+
+def latent_scale() -> float:
+    """One over the spread of all training latents."""
+    latents = LatentViews.open(RUN, "meshes").latents[::10]
+    return float(1 / latents.astype(np.float32).std())
+
+
+def denoiser(steps: int) -> None:
+    """Train the denoiser, the image encoder and the projection."""
+    torch.manual_seed(0)
+    student, ema = new_student(), new_student()
+    ema.load_state_dict(student.state_dict())
+    for net in (student, ema):
+        net.unet.to(memory_format=torch.channels_last)
+    sets = [(LatentViews.open(RUN, "meshes"), 0.6), (LatentViews.open(RUN, "procedural"), 0.4)]
+    log = (RUN / "log.jsonl").open("a", buffering=1)
+    mean = 0.0
+
+    def report(row: dict[str, float]) -> None:
+        nonlocal mean
+        mean += (row["loss"] - mean) * max(0.01, 1 / (row["step"] + 1))
+        if row["step"] % 20 == 19:
+            log.write(json.dumps({**row, "mean loss": mean}) + "\n")
+
+    config = LoopConfig(steps=steps)
+    train(student, ema, mini_scheduler(), latent_scale(), sets, config, RUN, report)
+
+
+def trained() -> tuple[Student, AutoencoderTiny]:
+    """The running average of the trained weights, and the autoencoder."""
+    state = torch.load(RUN / "checkpoint.pt", weights_only=True)
+    student = new_student()
+    student.load_state_dict(state["ema"])
+    vae = next(RUN / name for name in ("vae-final", "vae") if (RUN / name).exists())
+    return student.eval(), AutoencoderTiny.from_pretrained(vae)
+
+
+def export(to: Path) -> None:
+    """Write the model as it ships: half precision, hashes, its own sampling settings."""
+    student, vae = trained()
+    vae.register_to_config(scaling_factor=latent_scale())
+    scheduler = mini_scheduler()
+    settings = Settings(steps=10, guidance=2.0, eta=0.0, licence="MIT")
+    parts = Components(
+        unet=student.unet.half(),
+        vae=vae.half(),
+        image_encoder=student.image_encoder.half(),
+        projection=student.projection,
+        scheduler=scheduler,
+        settings=settings,
+    )
+    save_model(parts, to)
+
+
+def _first_views(
+    view: Callable[..., Zero123Output], turns: np.ndarray, steps: int, guidance: float
+) -> np.ndarray:
+    seeded = torch.Generator().manual_seed(0)
+    made = view(azimuth=turns, num_inference_steps=steps, guidance_scale=guidance, generator=seeded)
+    return made.images[0, :, 0]
+
+
+def sheet(model: str, objects: int, steps: int, guidance: float) -> None:
+    """Print PSNR on unseen validation objects beside baselines, and draw the pictures."""
+    pipe = Zero123Pipeline.from_pretrained(model)
+    pipe.set_progress_bar_config(disable=True)
+    data, rng = ViewSet.open(RUN, "validation"), np.random.default_rng(5)
+    scores: dict[str, list[float]] = {}
+    pictures: list[Image.Image] = []
+    for item in rng.permutation(len(data))[:objects].tolist():
+        cond = data.orbit(item, 0)
+        near = [v for v in range(1, 12) if abs(data.orbit(item, v).polar - cond.polar) < 1.5][:4]
+        seats = [data.orbit(item, view) for view in near]
+        photo = np.array(data.images[item, 0])
+        truth = np.array(data.images[item, near]) / 255
+        view = functools.partial(
+            pipe,
+            photo,
+            elevation=[math.degrees(s.elevation - cond.elevation) for s in seats],
+            distance=[s.radius - cond.radius for s in seats],
+            output_type="np",
+        )
+        turns = np.array([math.degrees(s.azimuth - cond.azimuth) for s in seats])
+
+        made = {
+            "white": np.ones_like(truth),
+            "copy": np.broadcast_to(photo / 255, truth.shape),
+            "one step": _first_views(view, turns, 1, 1.0),
+            "one step, turned wrongly": _first_views(view, turns + 120, 1, 1.0),
+            f"{steps} steps": _first_views(view, turns, steps, guidance),
+        }
+        for name, views in made.items():
+            psnr = -10 * np.log10(np.mean((views - truth) ** 2, axis=(1, 2, 3)))
+            scores.setdefault(name, []).append(float(psnr.mean()))
+        shown = [made["copy"], truth, made["one step"], made[f"{steps} steps"]]
+        for views in zip(*shown, strict=True):
+            pictures += [Image.fromarray((255 * v).astype(np.uint8)) for v in views]
+    for name, values in scores.items():
+        print(f"{name:26s} PSNR {np.mean(values):.2f}")
+    captions = ["photo", "truth", "one step", f"{steps} steps"] * (len(pictures) // 4)
+    contact_sheet(pictures, captions, columns=8).save(RUN / "sheet.png")
+    print(RUN / "sheet.png")
+
+
+def main() -> None:
+    """Run one stage."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    stages = parser.add_subparsers(required=True)
+
+    def stage(run: Callable[..., None], **options: object) -> None:
+        sub = stages.add_parser(run.__name__, help=(run.__doc__ or "").partition("\n")[0])
+        for name, default in options.items():
+            kind = default if isinstance(default, type) else type(default)
+            required = isinstance(default, type)
+            flag = "--" + name.replace("_", "-")
+            sub.add_argument(flag, type=kind, required=required, default=default)
+        sub.set_defaults(run=run)
+
+    stage(views, meshes=Path, procedural=4000)
+    stage(autoencoder, steps=3000, decoder_steps=3000)
+    stage(denoiser, steps=8000)
+    stage(export, to=RUN / "model")
+    stage(sheet, model=str(RUN / "model"), objects=16, steps=10, guidance=2.0)
+    chosen = vars(parser.parse_args())
+    chosen.pop("run")(**chosen)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""The command line: a dataclass a command. Nothing heavy is imported before a command runs."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from zero123.images import FramedPhoto
+    from zero123.pipeline import Zero123Pipeline
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How a photo and a model are opened."""
+
+    model: str = "mini"
+    """Bundled name, folder, .ckpt or .safetensors file, or hub id (see `zero123 models`)."""
+    matte: Literal["auto", "alpha", "rembg", "plain"] = "auto"
+    """How the object is cut out: auto takes the photo's alpha, else rembg, else a plain ground."""
+    framing: Literal["training", "original", "none"] = "training"
+    """How the object is placed: as in training pictures, as the authors' demo does, or as is."""
+    pose_encoding: Literal["zero123", "stable-zero123"] | None = None
+    """Says what kind of model it is, where its files do not."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps ..."""
+
+    def photo(self, path: Path, size: int) -> "FramedPhoto":
+        """Read, cut out and frame a photo."""
+        from zero123.images import frame, matte, read_image
+
+        return frame(matte(read_image(path), self.matte), size, self.framing)
+
+    def pipeline(self) -> "Zero123Pipeline":
+        """Open the model where it runs best."""
+        import torch
+
+        from zero123.pipeline import Zero123Pipeline
+
+        device = self.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        dtype = torch.float16 if device.startswith("cuda") else torch.float32
+        pipe: Zero123Pipeline = Zero123Pipeline.from_pretrained(
+            self.model, torch_dtype=dtype, pose_encoding=self.pose_encoding
+        ).to(device)
+        return pipe
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How views are drawn from noise."""
+
+    steps: int | None = None
+    """Steps of the sampler; the model's own number if left out."""
+    guidance: float | None = None
+    """1 follows the photo as learned, 3 follows it harder; the model's own number if left out."""
+    eta: float | None = None
+    """Noise that DDIM adds back, 0 to 1; the model's own number if left out."""
+    preset: Literal["default", "original"] = "default"
+    """original: the authors' sampler, to the number."""
+    seed: int = 0
+    """The same seed gives the same picture."""
+    image_elevation: float | None = None
+    """Degrees above eye level from which the photo was taken; Stable-Zero123 needs it."""
+
+    def options(self) -> dict[str, Any]:
+        """Say it in the pipeline's words."""
+        import torch
+
+        return {
+            "num_inference_steps": self.steps,
+            "guidance_scale": self.guidance,
+            "eta": self.eta,
+            "preset": self.preset,
+            "generator": torch.Generator().manual_seed(self.seed),
+            "image_elevation": self.image_elevation,
+        }
+
+
+@dataclass(frozen=True)
+class View:
+    """See the object of a photo from other sides."""
+
+    images: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Photos: any picture file."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """A picture file for one view; a folder for several."""
+    azimuth: tuple[float, ...] = (60.0,)
+    """Turns of the camera, degrees, counter-clockwise seen from above: it moves to its right."""
+    elevation: tuple[float, ...] = (0.0,)
+    """Climbs of the camera, degrees, up positive: as many as turns, or one for all."""
+    distance: tuple[float, ...] = (0.0,)
+    """Changes of distance in units of the object's longest side: likewise."""
+    samples: int = 1
+    """Pictures of each view."""
+    transparent: bool = False
+    """Cut the object out of the view."""
+    opening: tyro.conf.OmitArgPrefixes[Opening] = field(default_factory=Opening)
+    sampling: tyro.conf.OmitArgPrefixes[Sampling] = field(default_factory=Sampling)
+
+    def run(self) -> Path:
+        """Make the views and write them."""
+        from zero123.app.views import single_file, write_views
+
+        if not self.images:
+            raise ValueError("no photo was given")
+        poses = max(len(self.azimuth), len(self.elevation), len(self.distance))
+        single_file(self.out, len(self.images) * poses * self.samples)  # told before the work
+        pipe = self.opening.pipeline()
+        photos = [self.opening.photo(path, pipe.image_size) for path in self.images]
+        made = pipe(
+            [photo.image for photo in photos],
+            azimuth=self.azimuth,
+            elevation=self.elevation,
+            distance=self.distance,
+            num_images_per_pose=self.samples,
+            output_type="pt",
+            **self.sampling.options(),
+        ).images
+        given = (self.azimuth, self.elevation, self.distance)
+        moves = zip(*(v * poses if len(v) == 1 else v for v in given), strict=True)
+        return write_views(
+            self.out,
+            made,
+            [path.stem for path in self.images],
+            [photo.image for photo in photos],
+            list(moves),
+            self.sampling.image_elevation or 0.0,
+            self.transparent,
+        )
+
+
+@dataclass(frozen=True)
+class Orbit:
+    """Go once around the object of a photo."""
+
+    image: Annotated[Path, tyro.conf.Positional]
+    """A photo: any picture file."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """.webp, .gif, .mp4, or a folder for single pictures."""
+    frames: int = 24
+    """Views around."""
+    elevation: float = 0.0
+    """Climb of the camera, degrees, up positive."""
+    fps: float = 12.0
+    """Pictures a second."""
+    opening: tyro.conf.OmitArgPrefixes[Opening] = field(default_factory=Opening)
+    sampling: tyro.conf.OmitArgPrefixes[Sampling] = field(default_factory=Sampling)
+
+    def run(self) -> Path:
+        """Make the views and write the film."""
+        from zero123.images import animate, check_film_path
+
+        if self.frames < 2:
+            raise ValueError(f"an orbit takes at least 2 frames, got {self.frames}")
+        check_film_path(self.out)
+        pipe = self.opening.pipeline()
+        photo = self.opening.photo(self.image, pipe.image_size)
+        made = pipe(
+            photo.image,
+            azimuth=[360 * step / self.frames for step in range(self.frames)],
+            elevation=self.elevation,
+            **self.sampling.options(),
+        ).images
+        return animate([samples[0] for samples in made[0]], self.out, self.fps)
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Rewrite a model in another layout, always as safetensors."""
+
+    source: Annotated[str, tyro.conf.Positional]
+    """Bundled name, folder, .ckpt or .safetensors file, or hub id."""
+    dest: Annotated[Path, tyro.conf.Positional]
+    """A new folder, or for --to original a new .safetensors file."""
+    to: Literal["diffusers", "original"] = "diffusers"
+    """diffusers: a folder of components; original: one file with the authors' names."""
+    weights: Literal["ema", "raw"] = "ema"
+    """Which denoiser weights to take from a file that holds both."""
+    half: bool = False
+    """Store half precision."""
+    pose_encoding: Literal["zero123", "stable-zero123"] | None = None
+    """Says what kind of model it is, where its files do not."""
+
+    def run(self) -> Path:
+        """Open, and write again."""
+        import torch
+
+        from zero123.weights import open_model, save_model, save_original
+
+        parts = open_model(
+            self.source,
+            dtype=torch.float16 if self.half else torch.float32,
+            weights=self.weights,
+            pose_encoding=self.pose_encoding,
+        )
+        if self.to == "original":
+            save_original(parts, self.dest)
+        else:
+            save_model(parts, self.dest)
+        return self.dest
+
+
+@dataclass(frozen=True)
+class Models:
+    """List the models that can be named."""
+
+    def run(self) -> None:
+        """Print a table."""
+        from zero123.app.inventory import models_table
+
+        print(models_table())
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Say what works on this machine, and what to do about what does not."""
+
+    def run(self) -> None:
+        """Check and print; exit 1 if the main job does not work."""
+        from zero123.app.inventory import examine
+
+        if not examine():
+            sys.exit(1)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command; bad input is one sentence and exit code 2."""
+    commands: dict[str, Callable[..., Any]] = {
+        "view": View,
+        "orbit": Orbit,
+        "convert": Convert,
+        "models": Models,
+        "doctor": Doctor,
+    }
+    command = tyro.extras.subcommand_cli_from_dict(
+        commands, prog="zero123", description=__doc__, args=arguments
+    )
+    try:
+        written = command.run()
+    except (ValueError, OSError, ModuleNotFoundError, FloatingPointError, MemoryError) as error:
+        print(f"zero123: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("zero123: stopped", file=sys.stderr)
+        sys.exit(130)
+    if written is not None:
+        print(written)
