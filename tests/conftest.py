@@ -1,10 +1,6 @@
 from pathlib import Path
 
 import pytest
-import torch
-
-# Networks here are tiny: a second thread only waits, and collapses when the machine is shared.
-torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

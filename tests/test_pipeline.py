@@ -297,7 +297,7 @@ class TestHalfPrecision:
 
 
 class TestStableZero123:
-    @pytest.fixture()
+    @pytest.fixture
     def stable(self, tiny, tmp_path) -> Zero123Pipeline:
         tiny.save_pretrained(tmp_path / "model")
         pipe = Zero123Pipeline.from_pretrained(tmp_path / "model", pose_encoding="stable-zero123")

@@ -154,6 +154,14 @@ def test_half_transparent_pixels_are_half_white() -> None:
     assert framed.image[:, 128, 128].tolist() == pytest.approx([0.4] * 3, abs=0.05)
 
 
+@pytest.mark.filterwarnings("ignore:the object has only")
+def test_enlarging_draws_no_outline_on_the_white() -> None:
+    framed = frame(_photo(height=7, width=9), 64)
+    beside = framed.image[:, framed.alpha[0] == 0]
+    assert beside.numel() > 3000
+    assert (beside == 1).all()
+
+
 def test_shrinking_does_not_alias() -> None:
     stripes = _canvas(800, 800)
     stripes[:, 100:700, 100:700] = 1
@@ -169,6 +177,11 @@ def test_a_transparent_picture_is_refused() -> None:
     for framing in ("training", "original"):
         with pytest.raises(ImageError, match="there is no object"):
             frame(torch.zeros(4, 50, 50), 64, framing)
+
+
+def test_a_picture_without_pixels_is_refused() -> None:
+    with pytest.raises(ImageError, match="the picture is empty"):
+        frame(torch.zeros(4, 0, 9))
 
 
 @pytest.mark.parametrize("framing", ["training", "original"])

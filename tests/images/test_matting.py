@@ -1,4 +1,5 @@
 import importlib.util
+import socket
 import time
 
 import pytest
@@ -102,6 +103,23 @@ def test_a_busy_background_is_refused_with_the_remedy() -> None:
         matte(Photo.opaque(busy), "plain")
 
 
+def _grainy(strength: float) -> Photo:
+    grain = torch.randn(3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    shot = _shot(_disc(45), _flat(0.6, 0.6, 0.6)) + strength * grain
+    return Photo.opaque(shot.clamp(0, 1))
+
+
+@pytest.mark.parametrize("strength", [0.01, 0.02])
+def test_grain_does_not_hinder(strength: float) -> None:
+    assert _overlap(matte(_grainy(strength), "plain")[3] > 0.5, _disc(45) > 0.5) > 0.97
+
+
+@pytest.mark.parametrize("strength", [0.08, 0.16, 0.5])
+def test_too_much_grain_is_refused(strength: float) -> None:
+    with pytest.raises(ImageError, match="not plain"):
+        matte(_grainy(strength), "plain")
+
+
 def test_an_object_over_half_of_the_border_is_refused() -> None:
     shot = torch.ones(3, SIDE, SIDE)
     shot[:, : SIDE // 2] = 0.2
@@ -154,16 +172,20 @@ def test_without_the_remover_auto_takes_the_plain_background() -> None:
 def test_a_network_that_does_not_answer_is_given_up_after_seconds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    def never(*_: object) -> socket.socket:
+        time.sleep(1)
+        return socket.socket()
+
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens there
     start = time.perf_counter()
     assert not matting._is_online()
     assert time.perf_counter() - start < 1
 
     monkeypatch.setattr(matting, "_PATIENCE", 0.2)
-    monkeypatch.setattr(matting.socket, "create_connection", lambda *_: time.sleep(2))
+    monkeypatch.setattr(matting.socket, "create_connection", never)
     start = time.perf_counter()
     assert not matting._is_online()
-    assert time.perf_counter() - start < 1
+    assert time.perf_counter() - start < 0.9
 
 
 def test_a_remover_without_its_model_leaves_auto_the_plain_background(

@@ -80,7 +80,7 @@ MODES: dict[str, tuple[str, Callable[[Path], None], int]] = {
     "GIF": ("a.gif", lambda p: _scene().save(p), 0),
     "CMYK": ("a.jpg", lambda p: _scene().convert("CMYK").save(p, quality=100, subsampling=0), 3),
     "CMYK TIFF": ("a.tif", lambda p: _scene().convert("CMYK").save(p), 0),
-    "YCbCr TIFF": ("a.tif", lambda p: _scene().convert("YCbCr").save(p), 2),
+    "YCbCr TIFF": ("a.tif", lambda p: _scene().convert("YCbCr").save(p, compression="tiff_lzw"), 2),
     "LAB TIFF": ("a.tif", lambda p: _scene_in_lab().save(p), 15),  # 8 bits of it are coarse
     "RGBX TIFF": ("a.tif", lambda p: _scene().convert("RGBX").save(p), 0),
     "animated WebP": ("a.webp", _animation, 0),

@@ -249,7 +249,7 @@ def test_without_ffmpeg_a_video_says_what_to_install(
 def test_what_ffmpeg_complains_about_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = subprocess.CompletedProcess("", 1, b"", b"first\nno encoder of that name\n")
+    said = subprocess.CompletedProcess("", 1, b"", b"first\n[out#0 @ 0x5] no encoder\n")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: said)
     with pytest.raises(ImageError, match=r"a\.mp4 cannot be written: ffmpeg says no encoder"):
         animate(_film(), tmp_path / "a.mp4")
@@ -283,6 +283,8 @@ def test_transparency_is_put_on_white(size: int) -> None:
         (torch.full((3, 16, 16), 255.0), r"in \[0, 1\], got 255 to 255; 8-bit"),
         (torch.full((3, 16, 16), -1.0), r"got -1 to -1; 8-bit values, or \[-1, 1\]\?"),
         (torch.full((3, 16, 16), math.nan), r"in \[0, 1\]"),
+        (torch.zeros(3, 0, 0), "the picture is empty: it has no pixels"),
+        (np.zeros((0, 0, 3), np.uint8), "the picture is empty"),
         (torch.zeros(16, 16, 3), r"a tensor must be \(3 or 4, H, W\), got \(16, 16, 3\)"),
         (np.zeros((3, 16, 16)), r"an array must be \(H, W, 3 or 4\), got \(3, 16, 16\)"),
     ],

@@ -17,14 +17,14 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.fixture(scope="session")
-def golden() -> Path:
+def original() -> Path:
     """The original's checkpoint, with its YAML beside it."""
     return GOLDEN / "model.ckpt"
 
 
 @pytest.fixture(scope="session")
-def model(golden: Path) -> Components:
-    return open_model(golden, pose_encoding="zero123")
+def model(original: Path) -> Components:
+    return open_model(original, pose_encoding="zero123")
 
 
 @pytest.fixture(scope="session")

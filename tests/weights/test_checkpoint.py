@@ -19,8 +19,8 @@ from zero123.weights import WeightsError, open_model, read_checkpoint
 from zero123.weights.checkpoint import HARMLESS, read_tensors
 
 
-def test_a_lightning_checkpoint_opens_without_lightning_and_changes_nothing(golden):
-    checkpoint = read_checkpoint(golden)
+def test_a_lightning_checkpoint_opens_without_lightning_and_changes_nothing(original):
+    checkpoint = read_checkpoint(original)
     assert len(checkpoint.tensors) == 1666
     assert not any("lightning" in name for name in sys.modules)
     assert not set(HARMLESS) & set(torch.serialization.get_safe_globals())
@@ -204,7 +204,7 @@ def archive(path: Path, names: list[str], compression: int = zipfile.ZIP_STORED)
     ("content", "said"),
     [
         (b"", "the file is empty"),
-        (b"hello, world\n" * 30, "neither a safetensors nor a torch.save file"),
+        (b"hello, world\n" * 30, "neither a safetensors nor a torch.save file; it is a text"),
         (b"<!DOCTYPE html><html>Not found</html>", "a web page, perhaps of a failed download"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
         (b"\x89PNG\r\n\x1a\n" + b"\0" * 600, "neither .* damaged?"),

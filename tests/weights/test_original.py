@@ -25,8 +25,8 @@ NEEDED = (
 )
 
 
-def arrays(golden: Path, name: str) -> dict[str, Tensor]:
-    with np.load(golden.with_name(name)) as file:
+def arrays(original: Path, name: str) -> dict[str, Tensor]:
+    with np.load(original.with_name(name)) as file:
         return {key: torch.from_numpy(file[key]) for key in file.files}
 
 
@@ -42,17 +42,17 @@ def write(path: Path, tensors: dict[str, Tensor]) -> Path:
 @torch.no_grad()
 @pytest.mark.parametrize("weights", ["raw", "ema"])
 @pytest.mark.parametrize("shape", ["sq", "rect"])
-def test_both_unets_predict_what_the_original_predicts(golden, weights, shape):
-    unet = open_model(golden, weights=weights, pose_encoding="zero123").unet
-    theirs = arrays(golden, "unet.npz")
+def test_both_unets_predict_what_the_original_predicts(original, weights, shape):
+    unet = open_model(original, weights=weights, pose_encoding="zero123").unet
+    theirs = arrays(original, "unet.npz")
     x, t, context = (theirs[f"{shape}_{name}"] for name in ("x", "t", "context"))
     assert close(unet(x, t, context).sample, theirs[f"{shape}_eps_{weights}"], 1e-4)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("shape", ["sq", "rect"])
-def test_the_vae_encodes_and_decodes_like_the_original(model, golden, shape):
-    theirs = arrays(golden, "vae.npz")
+def test_the_vae_encodes_and_decodes_like_the_original(model, original, shape):
+    theirs = arrays(original, "vae.npz")
     pixels = theirs[f"{shape}_image_u8"] / 127.5 - 1
     assert close(model.vae.encode(pixels).latent_dist.mode(), theirs[f"{shape}_mode"], 1e-4)
     decoded = model.vae.decode(theirs[f"{shape}_dec_in"] / model.vae.config.scaling_factor).sample
@@ -60,8 +60,8 @@ def test_the_vae_encodes_and_decodes_like_the_original(model, golden, shape):
 
 
 @torch.no_grad()
-def test_the_posed_token_is_that_of_the_original(model, golden):
-    theirs = arrays(golden, "clip_pose.npz")
+def test_the_posed_token_is_that_of_the_original(model, original):
+    theirs = arrays(original, "clip_pose.npz")
     photos = theirs["image_u8"].permute(0, 3, 1, 2) / 255
     features = PhotoFeatures.encode(photos, model.image_encoder, model.vae)
     assert close(features.embedding, theirs["clip_embed"][:, 0], 1e-5)
@@ -70,17 +70,17 @@ def test_the_posed_token_is_that_of_the_original(model, golden):
     assert close(tokens, theirs["context"], 1e-5)
 
 
-def test_the_noise_schedule_is_that_of_the_original(model, golden):
-    theirs = arrays(golden, "schedule.npz")
+def test_the_noise_schedule_is_that_of_the_original(model, original):
+    theirs = arrays(original, "schedule.npz")
     assert torch.allclose(model.scheduler.betas.double(), theirs["betas"].double(), atol=1e-8)
     alphas = theirs["alphas_cumprod"].double()
     assert torch.allclose(model.scheduler.alphas_cumprod.double(), alphas, atol=1e-6)
 
 
 def test_without_a_yaml_the_schedule_and_heads_are_those_of_the_published_trainings(
-    golden, tmp_path
+    original, tmp_path
 ):
-    alone = shutil.copy(golden, tmp_path / "105000.ckpt")
+    alone = shutil.copy(original, tmp_path / "105000.ckpt")
     model = open_model(alone)
     config = model.scheduler.config
     assert (config.beta_start, config.beta_end) == (0.00085, 0.012)
@@ -90,9 +90,9 @@ def test_without_a_yaml_the_schedule_and_heads_are_those_of_the_published_traini
     assert (model.unet.config.attention_head_dim, model.vae.config.scaling_factor) == (8, 0.18215)
 
 
-def test_the_only_yaml_of_a_folder_is_read_unless_it_is_another_program_s(golden, tmp_path):
-    shutil.copy(golden, tmp_path / "105000.ckpt")
-    shutil.copy(golden.with_suffix(".yaml"), tmp_path / "training.yaml")
+def test_the_only_yaml_of_a_folder_is_read_unless_it_is_another_program_s(original, tmp_path):
+    shutil.copy(original, tmp_path / "105000.ckpt")
+    shutil.copy(original.with_suffix(".yaml"), tmp_path / "training.yaml")
     assert open_model(tmp_path / "105000.ckpt").unet.config.attention_head_dim == 4
     (tmp_path / "training.yaml").write_text("services: {web: {image: nginx}}")
     assert open_model(tmp_path / "105000.ckpt").unet.config.attention_head_dim == 8
@@ -108,8 +108,8 @@ def test_the_only_yaml_of_a_folder_is_read_unless_it_is_another_program_s(golden
         ("model: {params: {unet_config: {params: {num_heads: 5}}}}", "heads do not divide"),
     ],
 )
-def test_a_yaml_of_the_same_name_must_make_sense(golden, tmp_path, text, reason):
-    shutil.copy(golden, tmp_path / "zero123.ckpt")
+def test_a_yaml_of_the_same_name_must_make_sense(original, tmp_path, text, reason):
+    shutil.copy(original, tmp_path / "zero123.ckpt")
     (tmp_path / "zero123.yaml").write_text(text)
     with pytest.raises(WeightsError, match=reason):
         open_model(tmp_path / "zero123.ckpt")
@@ -135,17 +135,17 @@ def test_a_half_precision_checkpoint_opens_in_full(state, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_the_projection_stays_in_full_precision(golden, dtype):
-    model = open_model(golden, dtype=dtype, pose_encoding="zero123")
+def test_the_projection_stays_in_full_precision(original, dtype):
+    model = open_model(original, dtype=dtype, pose_encoding="zero123")
     assert (model.unet.dtype, model.vae.dtype, model.image_encoder.dtype) == (dtype,) * 3
     assert model.projection.dtype == torch.float32
 
 
 @pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
-def test_a_checkpoint_comes_back_with_the_same_bytes(golden, tmp_path, suffix):
-    state = read_checkpoint(golden).tensors
+def test_a_checkpoint_comes_back_with_the_same_bytes(original, tmp_path, suffix):
+    state = read_checkpoint(original).tensors
     raw, average = (
-        open_model(golden, weights=which, pose_encoding="zero123") for which in ("raw", "ema")
+        open_model(original, weights=which, pose_encoding="zero123") for which in ("raw", "ema")
     )
     path = tmp_path / f"again{suffix}"
     save_original(raw, path, average=average.unet)
@@ -159,10 +159,10 @@ def test_a_checkpoint_comes_back_with_the_same_bytes(golden, tmp_path, suffix):
     assert open_model(path, pose_encoding="zero123").unet.config == average.unet.config
 
 
-def test_the_written_yaml_says_what_the_original_s_said(model, golden, tmp_path):
+def test_the_written_yaml_says_what_the_original_s_said(model, original, tmp_path):
     save_original(model, tmp_path / "again.ckpt")
     ours = yaml.safe_load((tmp_path / "again.yaml").read_text())["model"]["params"]
-    theirs = yaml.safe_load(golden.with_suffix(".yaml").read_text())["model"]["params"]
+    theirs = yaml.safe_load(original.with_suffix(".yaml").read_text())["model"]["params"]
     for name in ("linear_start", "linear_end", "timesteps", "scale_factor", "conditioning_key"):
         assert ours[name] == theirs[name]
     for part in ("unet_config", "first_stage_config"):
@@ -173,6 +173,15 @@ def test_the_written_yaml_says_what_the_original_s_said(model, golden, tmp_path)
         assert same == {name: wanted[name] for name in same}
     resolutions = ours["unet_config"]["params"]["attention_resolutions"]
     assert set(resolutions) == set(theirs["unet_config"]["params"]["attention_resolutions"])
+
+
+def test_what_was_never_an_original_comes_back_too(state, tmp_path):
+    small = open_model(write(tmp_path / "zero123.ckpt", state))
+    small.unet.register_to_config(sample_size=None)
+    save_original(small, tmp_path / "zero123-again.ckpt")
+    again = open_model(tmp_path / "zero123-again.ckpt")
+    assert again.unet.config.attention_head_dim == small.unet.config.attention_head_dim
+    assert again.unet.config.sample_size == 32
 
 
 def test_a_tiny_autoencoder_has_no_place_in_the_original(model, tmp_path):

@@ -43,6 +43,11 @@ class Opening:
         device = self.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            torch.zeros(1, device=device)
+        except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for CUDA
+            first_line = str(error).splitlines()[0]
+            raise ValueError(f"--device {device} cannot be used here: {first_line}") from error
         dtype = torch.float16 if device.startswith("cuda") else torch.float32
         pipe: Zero123Pipeline = Zero123Pipeline.from_pretrained(
             self.model, torch_dtype=dtype, pose_encoding=self.pose_encoding

@@ -90,13 +90,12 @@ def _write_mp4(pictures: Sequence[Image.Image], path: Path, fps: float) -> None:
             "-framerate", str(Fraction(fps).limit_denominator(1001)), "-i", "-",
             "-vf", filters, "-colorspace", "bt709", "-color_range", "tv",
             "-codec:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "16",
-            "-movflags", "+faststart", str(part),
+            "-movflags", "+faststart", f"file:{part}",
         ]  # fmt: skip
         # not imageio_ffmpeg's writer: it neither looks at ffmpeg's exit code nor keeps its words
         pixels = b"".join(picture.tobytes() for picture in pictures)
         done = subprocess.run(command, input=pixels, capture_output=True, check=False)
         if done.returncode != 0:
-            reason = done.stderr.decode(errors="replace").strip().splitlines() or [
-                "no reason given"
-            ]
-            raise ImageError(f"{path} cannot be written: ffmpeg says {reason[-1]}")
+            words = done.stderr.decode(errors="replace").strip() or "nothing"
+            reason = words.splitlines()[-1].rpartition("] ")[2]  # without "[mp4 @ 0x55...]"
+            raise ImageError(f"{path} cannot be written: ffmpeg says {reason}")

@@ -72,6 +72,8 @@ def frame(
         raise ValueError(f'framing "none" keeps the picture\'s own layout, got fill={fill:g}')
     if fill is not None and not 0 < fill <= 1:
         raise ValueError(f"fill must be in (0, 1], a share of the canvas, got {fill:g}; pixels?")
+    if not rgba.numel():
+        raise ImageError("the picture is empty: it has no pixels")
     low, high = float(rgba.min()), float(rgba.max())
     if not (low >= 0 and high <= 1):  # also if they are NaN
         raise ImageError(f"pixels must be in [0, 1], got {low:g} to {high:g}; 8-bit values?")
@@ -104,12 +106,14 @@ def _placed_as_in_training(rgba: Float[Tensor, "4 H W"], size: int, fill: float)
     scale = fill * size / max(box.sides)
     _judge(box, rgba, fill * size, scale)
     height, width = rgba.shape[1:]
-    across = _lanczos(width, box.middle[0], scale, size)
-    down = _lanczos(height, box.middle[1], scale, size)
+    across = _bicubic(width, box.middle[0], scale, size)
+    down = _bicubic(height, box.middle[1], scale, size)
     alpha = (down @ rgba[3] @ across.T).clamp(0, 1)
     # weighted by alpha, or the colours that lie hidden under transparent pixels would bleed out
-    weighted = [down @ (channel * rgba[3]) @ across.T for channel in rgba[:3]]
-    return FramedPhoto((torch.stack(weighted) + 1 - alpha).clamp(0, 1), alpha[None])
+    weighted = torch.stack([down @ (channel * rgba[3]) @ across.T for channel in rgba[:3]])
+    # within alpha, or the filter's overshoot would draw an outline on the white
+    image = weighted.clamp(min=0).minimum(alpha) + 1 - alpha
+    return FramedPhoto(image, alpha[None])
 
 
 def _placed_by_the_original(rgba: Float[Tensor, "4 H W"], size: int, fill: float) -> FramedPhoto:
@@ -177,20 +181,22 @@ def _judge(box: _Box, rgba: Float[Tensor, "4 H W"], wanted: float, scale: float)
         warnings.warn(remark, FramingWarning, stacklevel=4)
 
 
-def _lanczos(length: int, middle: float, scale: float, size: int) -> Float[Tensor, "size length"]:
+def _bicubic(length: int, middle: float, scale: float, size: int) -> Float[Tensor, "size length"]:
     """Weights that scale one axis and bring a place on it to the middle of the canvas.
 
     To a fraction of a pixel, and with emptiness beyond both ends: how the object stood in its
     photo does not show.
+
+    Source: Keys, "Cubic convolution interpolation", 1981, widened where the picture shrinks.
     """
-    lobes = 3
     coarser = max(1.0, 1 / scale)  # of the two pixel sizes, in the photo's pixels
-    margin = 2 * math.ceil(lobes * coarser)
+    margin = math.ceil(4 * coarser)
     seen = middle + (torch.arange(size, dtype=torch.float64) + 0.5 - size / 2) / scale
     there = torch.arange(-margin, length + margin, dtype=torch.float64) + 0.5
-    t = (seen[:, None] - there) / coarser
-    weights = torch.sinc(t) * torch.sinc(t / lobes) * (t.abs() < lobes)
-    total = weights.sum(dim=1, keepdim=True).clamp(min=1e-6)
+    t = (seen[:, None] - there).abs() / coarser
+    near, far = (1.5 * t - 2.5) * t * t + 1, ((2.5 - 0.5 * t) * t - 4) * t + 2
+    weights = torch.where(t < 1, near, torch.where(t < 2, far, 0.0))
+    total = weights.sum(dim=1, keepdim=True).clamp(min=1e-6)  # nothing is seen far outside
     return (weights / total)[:, margin:-margin].float()
 
 

@@ -78,7 +78,7 @@ def _fit_backdrop(
     tolerance = 2 * _SAME_BACKDROP  # more at first, for a backdrop that is lit from one side
     for _ in range(3):
         alike = (colours[:3] - fitted[:3]).square().sum(0).sqrt() < tolerance
-        if alike.float().mean() < _PLAIN_SHARE:
+        if not alike.float().mean() >= _PLAIN_SHARE:  # also if there are none to look at
             raise ImageError(
                 "the background is not plain: cut the object out, "
                 "or install a background remover: pip install 'zero123[matte]'"

@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 _GAP = 8  # pixels
 _TALLEST_TEXT = 3  # lines
+_IN_THE_FONT = str.maketrans({"−": "-", "×": "x", "…": "..."})  # Pillow's own lacks these
 
 
 def contact_sheet(
@@ -27,7 +28,9 @@ def contact_sheet(
     width = max(picture.width for picture in pictures)
     height = max(picture.height for picture in pictures)
     font = ImageFont.load_default(size=min(max(width / 14, 11), 28))
-    texts = ["\n".join(_wrapped(caption, width, font)) for caption in captions]
+    texts = [
+        "\n".join(_wrapped(caption.translate(_IN_THE_FONT), width, font)) for caption in captions
+    ]
     line = math.ceil(font.getbbox("Ág")[3] * 1.25)
     text_height = line * max(text.count("\n") + 1 for text in texts)
     step_x, step_y = width + _GAP, height + text_height + _GAP
@@ -58,13 +61,13 @@ def _wrapped(
             lines.append(word)
     shown = lines[:_TALLEST_TEXT]
     if len(lines) > len(shown):
-        shown[-1] += " …"
+        shown[-1] += " ..."
     return [_fitted(text, width, font) for text in shown]
 
 
 def _fitted(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
     if font.getlength(text) <= width:
         return text
-    while text and font.getlength(f"{text}…") > width:
+    while text and font.getlength(f"{text}...") > width:
         text = text[:-1]
-    return f"{text}…"
+    return f"{text}..."

@@ -26,12 +26,14 @@ def square_picture(picture: Picture, size: int) -> Float[Tensor, "3 S S"]:
         Pixels in [0, 1].
 
     Raises:
-        ImageError: if it is not square, has another number of channels, or leaves [0, 1].
+        ImageError: if it is empty or not square, has another number of channels, or leaves [0, 1].
     """
     pixels = _channels_first(picture)
     height, width = pixels.shape[1:]
     if height != width:
         raise ImageError(f"the picture must be square, got {width}×{height} pixels: frame it first")
+    if not pixels.numel():
+        raise ImageError("the picture is empty: it has no pixels")
     low, high = float(pixels.min()), float(pixels.max())
     if not (low >= 0 and high <= 1):  # also if they are NaN
         raise ImageError(

@@ -171,11 +171,14 @@ def train(
         dist.destroy_process_group()
 
 
+@torch.no_grad()
 def _average(parameters: list[nn.Parameter], world: int) -> None:
-    with torch.no_grad():
-        flat: Float[Tensor, " n"] = nn.utils.parameters_to_vector(parameters)
-        dist.all_reduce(flat)
-        nn.utils.vector_to_parameters(flat / world, parameters)
+    # one message for all; flatten copes with channels-last weights, which lie in another order
+    flat = torch.cat([p.flatten() for p in parameters])
+    dist.all_reduce(flat)
+    sizes = [p.numel() for p in parameters]
+    for p, mean in zip(parameters, torch.split(flat, sizes), strict=True):
+        p.copy_(mean.view(p.shape) / world)
 
 
 @torch.no_grad()

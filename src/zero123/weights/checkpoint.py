@@ -118,7 +118,7 @@ def _look(start: bytes) -> str:
     if text.startswith((b"<!doctype", b"<html", b"<?xml")):
         return "a web page, perhaps of a failed download"
     printable = all(32 <= byte < 127 or byte in b"\r\n\t" for byte in start)
-    return f"it starts with {start[:16]!r}" if printable else "damaged?"
+    return "it is a text" if printable else "damaged?"
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -28,6 +28,7 @@ from zero123.weights.components import (
     Settings,
     WeightsError,
     blank,
+    cast,
     fill,
 )
 from zero123.weights.keys import POSE_NUMBERS
@@ -164,9 +165,8 @@ def save_model(components: Components, folder: Path, dtype: torch.dtype | None =
                 network.save_config(made / name)
                 file = made / name / "diffusion_pytorch_model.safetensors"
             width = torch.float32 if name == "cc_projection" else dtype
-            write_tensors(
-                file, {k: v.to(width or v.dtype) for k, v in network.state_dict().items()}
-            )
+            tensors = network.state_dict()
+            write_tensors(file, {k: cast(v, width or v.dtype) for k, v in tensors.items()})
         components.scheduler.save_config(made / "scheduler")
         index = _make_index(components)
         (made / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")

@@ -4,9 +4,9 @@ Sizes come from the tensors themselves; only what they cannot tell (number of he
 schedule, scale) comes from the YAML, or is what all published trainings used.
 """
 
-import math
 import re
 from dataclasses import dataclass
+from math import isfinite, isqrt
 from typing import Any
 
 from diffusers import AutoencoderKL, DDIMScheduler
@@ -20,6 +20,7 @@ from zero123.weights.keys import POSE_NUMBERS, PREFIXES
 BETA_START, BETA_END = 0.00085, 0.012
 SCALING_FACTOR = 0.18215
 NUM_HEADS = 8
+IMAGE_SIZE = 32  # of the latents
 CLIP_HEAD_WIDTH = 64
 PREDICTIONS = {"eps": "epsilon", "v": "v_prediction", "x0": "sample"}
 
@@ -63,9 +64,10 @@ class Sizes:
         Raises:
             WeightsError: it is something else.
         """
-        value = dig(self.raw.config, *path).get(name, otherwise)
-        real = isinstance(value, int | float) and not isinstance(value, bool)
-        if not real or not math.isfinite(value):
+        value = dig(self.raw.config, *path).get(name)
+        if value is None:
+            return otherwise
+        if not isinstance(value, int | float) or isinstance(value, bool) or not isfinite(value):
             raise WeightsError(f"{self.raw.path}: the YAML's {name} is no number: {value!r}")
         return value
 
@@ -81,7 +83,7 @@ def unet_config(sizes: Sizes) -> dict[str, Any]:
     widths = [sizes(f"input_blocks.{block}.0.out_layers.3.weight", 0) for block in first]
     inner = "middle_block.1.transformer_blocks"
     return {
-        "sample_size": int(sizes.number(UNET, "image_size", 32)),
+        "sample_size": int(sizes.number(UNET, "image_size", IMAGE_SIZE)),
         "in_channels": sizes("input_blocks.0.0.weight", 1),
         "out_channels": sizes("out.2.weight", 0),
         "down_block_types": [f"{'CrossAttn' * here}DownBlock2D" for here in attended],
@@ -134,7 +136,7 @@ def image_encoder_config(sizes: Sizes) -> dict[str, Any]:
         "num_hidden_layers": len(sizes.numbers(r"transformer\.resblocks\.(\d+)\.")),
         "num_attention_heads": max(1, width // CLIP_HEAD_WIDTH),
         "num_channels": sizes("conv1.weight", 1),
-        "image_size": patch * math.isqrt(max(0, sizes("positional_embedding", 0) - 1)),
+        "image_size": patch * isqrt(max(0, sizes("positional_embedding", 0) - 1)),
         "patch_size": patch,
     }
 
@@ -190,11 +192,12 @@ def training_yaml(components: Components) -> dict[str, Any]:
         raise WeightsError(
             "the original format has no place for a noise schedule but scaled_linear"
         )
+    image_size = unet.sample_size if isinstance(unet.sample_size, int) else IMAGE_SIZE
     kinds = {ours: theirs for theirs, ours in PREDICTIONS.items()}
     width, vae_width = unet.block_out_channels[0], vae.block_out_channels[0]
     unet_part = _part(
         "ldm.modules.diffusionmodules.openaimodel.UNetModel",
-        image_size=unet.sample_size,
+        image_size=image_size,
         in_channels=unet.in_channels,
         out_channels=unet.out_channels,
         model_channels=width,
@@ -238,7 +241,7 @@ def training_yaml(components: Components) -> dict[str, Any]:
         parameterization=kinds[noise.prediction_type],
         first_stage_key="image_target",
         cond_stage_key="image_cond",
-        image_size=unet.sample_size,
+        image_size=image_size,
         channels=unet.out_channels,
         cond_stage_trainable=False,
         conditioning_key="hybrid",

@@ -1,0 +1,176 @@
+"""The command line as a user meets it: in its own process, on real files."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zero123.app import cli
+
+COFFEE = Path(__file__).parents[2] / "examples" / "coffee.png"
+
+
+def run(*words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "zero123", *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"COLUMNS": "100", "OMP_NUM_THREADS": "1"},
+    )
+
+
+def called(*words: object) -> None:
+    """The same within this process, where torch is loaded already."""
+    cli.main([str(word) for word in words])
+
+
+@pytest.mark.parametrize("command", [[], ["view"], ["orbit"], ["convert"], ["models"], ["doctor"]])
+def test_help_needs_no_torch(command):
+    code = (
+        "import sys; from zero123.app.cli import main\n"
+        f"try: main({[*command, '--help']!r})\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "usage: zero123" in done.stdout
+
+
+def test_a_view_from_photo_to_file(tmp_path):
+    out = tmp_path / "cup.png"
+    done = run("view", COFFEE, "--azimuth", "-90", "-o", out)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == str(out)
+    assert Image.open(out).size == (128, 128)
+
+
+def test_several_views_come_as_a_folder_with_sheet_and_cameras(tmp_path, capsys):
+    out = tmp_path / "views"
+    called("view", COFFEE, "--azimuth", 0, 120, -120, "--elevation", 10, "--samples", 2,
+           "--steps", 2, "-o", out)  # fmt: skip
+    assert capsys.readouterr().out.splitlines()[-1] == str(out)
+    told = json.loads((out / "transforms.json").read_text())
+    assert len(told["frames"]) == 6
+    assert all(Image.open(out / frame["file_path"]).size == (128, 128) for frame in told["frames"])
+    centre = np.array(told["frames"][2]["transform_matrix"])[:3, 3]
+    assert np.degrees(np.arctan2(centre[1], centre[0])) == pytest.approx(120)
+    assert np.degrees(np.arcsin(centre[2] / np.linalg.norm(centre))) == pytest.approx(10)
+    assert Image.open(out / "sheet.png").width > 3 * 128
+
+
+def test_two_photos_of_one_name_do_not_overwrite_each_other(tmp_path):
+    other = tmp_path / "other" / "coffee.png"
+    other.parent.mkdir()
+    Image.open(COFFEE).rotate(90).save(other)
+    called("view", COFFEE, other, "--azimuth", 30, "--steps", 1, "-o", tmp_path / "views")
+    assert len(list((tmp_path / "views").glob("*/view_000.png"))) == 2
+
+
+def test_the_same_seed_gives_the_same_picture(tmp_path):
+    for name, seed in {"a": 1, "b": 1, "c": 2}.items():
+        called("view", COFFEE, "--seed", seed, "--steps", 2, "-o", tmp_path / f"{name}.png")
+    a, b, c = ((tmp_path / f"{name}.png").read_bytes() for name in "abc")
+    assert a == b != c
+
+
+def test_transparent_views_have_no_ground(tmp_path):
+    out = tmp_path / "cup.png"
+    called("view", COFFEE, "--transparent", "-o", out)
+    picture = np.array(Image.open(out))
+    assert picture.shape[2] == 4
+    assert picture[0, 0, 3] == 0
+    assert picture[64, 64, 3] == 255
+
+
+@pytest.mark.parametrize("name", ["cup.webp", "cup.gif", "cup.mp4", "cup"])
+def test_an_orbit_in_every_form(tmp_path, name):
+    out = tmp_path / name
+    called("orbit", COFFEE, "--frames", 4, "--steps", 1, "-o", out)
+    if out.is_dir():
+        assert len(list(out.glob("*.png"))) == 4
+    elif out.suffix != ".mp4":
+        assert Image.open(out).n_frames == 4
+    else:
+        assert b"ftyp" in out.read_bytes()[:12]
+
+
+def test_convert_there_and_back(tmp_path, golden):
+    called("convert", golden / "model.ckpt", tmp_path / "folder")
+    called("convert", tmp_path / "folder", tmp_path / "again.safetensors", "--to", "original")
+    called("convert", tmp_path / "again.safetensors", tmp_path / "folder2")
+    for part in ("unet", "vae"):
+        file = f"{part}/diffusion_pytorch_model.safetensors"
+        assert (tmp_path / "folder" / file).read_bytes() == (
+            tmp_path / "folder2" / file
+        ).read_bytes()
+
+
+def test_models_names_licences_and_places(capsys):
+    called("models")
+    said = capsys.readouterr().out
+    assert "mini" in said
+    assert "kxic/zero123-xl" in said
+    assert "MIT" in said
+
+
+def test_doctor_does_the_main_job(capsys):
+    called("doctor")
+    said = capsys.readouterr().out
+    assert "ok      main job" in said
+    assert "BROKEN" not in said
+
+
+def bad_inputs(folder: Path) -> dict[str, tuple[list[object], str]]:
+    cut = folder / "cut.png"
+    cut.write_bytes(COFFEE.read_bytes()[:2000])
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "text.png").write_text("not a picture")
+    (folder / "half.ckpt").write_bytes(b"PK\x03\x04" + bytes(1000))
+    out = ["-o", folder / "out.png"]
+    return {
+        "missing photo": (["view", folder / "none.png", *out], "none.png"),
+        "empty photo": (["view", folder / "empty.png", *out], "is empty"),
+        "cut photo": (["view", cut, *out], "cut.png"),
+        "text": (["view", folder / "text.png", *out], "text.png"),
+        "unknown model": (["view", COFFEE, "--model", "maxi", *out], "mini"),
+        "broken checkpoint": (["view", COFFEE, "--model", folder / "half.ckpt", *out], "half.ckpt"),
+        "radians": (["view", COFFEE, "--azimuth", "1.5707963", *out], "write 90"),
+        "too high": (["view", COFFEE, "--elevation", "100", *out], r"[-90, 90] degrees"),
+        "not a number": (["view", COFFEE, "--azimuth", "nan", *out], "must be finite"),
+        "many into one": (["view", COFFEE, "--azimuth", 1, 2, *out], "2 views need a folder"),
+        "odd type": (["view", COFFEE, "-o", folder / "out.xyz"], "out.xyz"),
+        "odd film": (["orbit", COFFEE, "-o", folder / "out.avi"], ".avi"),
+        "one frame": (
+            ["orbit", COFFEE, "--frames", 1, "-o", folder / "a.gif"],
+            "at least 2 frames",
+        ),
+        "no photo": (["view", *out], "no photo was given"),
+        "no device": (["view", COFFEE, "--device", "warp", *out], "warp"),
+    }
+
+
+def test_bad_input_is_one_sentence_and_exit_2(tmp_path, capsys):
+    before = None
+    for case, (words, sentence) in bad_inputs(tmp_path).items():
+        before = before or sorted(tmp_path.iterdir())
+        with pytest.raises(SystemExit) as stop:
+            called(*words)
+        said = capsys.readouterr()
+        assert stop.value.code == 2, case
+        assert sentence in said.err, (case, said.err)
+        assert len(said.err.strip().splitlines()) == 1, (case, said.err)
+        assert not said.out, case
+        assert sorted(tmp_path.iterdir()) == before, case
+
+
+def test_a_word_that_is_no_option_is_exit_2():
+    done = run("view", COFFEE, "--colour", "red", "-o", "x.png")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
