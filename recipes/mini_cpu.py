@@ -10,6 +10,7 @@ Everything is kept under ``runs/mini``; a stage that is done is not done again.
 """
 
 import argparse
+import collections
 import functools
 import json
 import math
@@ -37,7 +38,13 @@ from zero123.data.views import ViewSet
 from zero123.images import contact_sheet
 from zero123.models import decode_latents, encode_latents
 from zero123.pipeline import Zero123Output, Zero123Pipeline
-from zero123.training.autoencoder import crops, reconstruction_loss, train_autoencoder, whiten
+from zero123.training.autoencoder import (
+    LATENT_SCALE,
+    crops,
+    reconstruction_loss,
+    train_autoencoder,
+    whiten,
+)
 from zero123.training.loop import LatentViews, LoopConfig, Student, train
 from zero123.training.mini import (
     IMAGE_SIZE,
@@ -160,31 +167,25 @@ def new_student() -> Student:
     return Student(mini_unet(), mini_image_encoder(), mini_projection())
 
 
-def latent_scale() -> float:
-    """One over the spread of all training latents."""
-    latents = LatentViews.open(RUN, "meshes").latents[::10]
-    return float(1 / latents.astype(np.float32).std())
-
-
 def denoiser(steps: int) -> None:
     """Train the denoiser, the image encoder and the projection."""
     torch.manual_seed(0)
+    torch.set_num_threads(1)
     student, ema = new_student(), new_student()
     ema.load_state_dict(student.state_dict())
     for net in (student, ema):
         net.unet.to(memory_format=torch.channels_last)
-    sets = [(LatentViews.open(RUN, "meshes"), 0.6), (LatentViews.open(RUN, "procedural"), 0.4)]
+    sets = [(LatentViews.open(RUN, "meshes"), 0.65), (LatentViews.open(RUN, "procedural"), 0.35)]
     log = (RUN / "log.jsonl").open("a", buffering=1)
-    mean = 0.0
+    recent: collections.deque[float] = collections.deque(maxlen=200)
 
     def report(row: dict[str, float]) -> None:
-        nonlocal mean
-        mean += (row["loss"] - mean) * max(0.01, 1 / (row["step"] + 1))
+        recent.append(row["loss"])
         if row["step"] % 20 == 19:
-            log.write(json.dumps({**row, "mean loss": mean}) + "\n")
+            log.write(json.dumps({**row, "mean loss": float(np.mean(recent))}) + "\n")
 
     config = LoopConfig(steps=steps)
-    train(student, ema, mini_scheduler(), latent_scale(), sets, config, RUN, report)
+    train(student, ema, mini_scheduler(), LATENT_SCALE, sets, config, RUN, report)
 
 
 def trained() -> tuple[Student, AutoencoderTiny]:
@@ -199,18 +200,16 @@ def trained() -> tuple[Student, AutoencoderTiny]:
 def export(to: Path) -> None:
     """Write the model as it ships: half precision, hashes, its own sampling settings."""
     student, vae = trained()
-    vae.register_to_config(scaling_factor=latent_scale())
-    scheduler = mini_scheduler()
-    settings = Settings(steps=10, guidance=2.0, eta=0.0, licence="MIT")
+    vae.register_to_config(scaling_factor=LATENT_SCALE)
     parts = Components(
-        unet=student.unet.half(),
-        vae=vae.half(),
-        image_encoder=student.image_encoder.half(),
+        unet=student.unet,
+        vae=vae.eval(),
+        image_encoder=student.image_encoder,
         projection=student.projection,
-        scheduler=scheduler,
-        settings=settings,
+        scheduler=mini_scheduler(),
+        settings=Settings(steps=10, guidance=2.0, eta=0.0, name="mini", licence="MIT"),
     )
-    save_model(parts, to)
+    save_model(parts, to, dtype=torch.float16)
 
 
 def _first_views(

@@ -25,6 +25,12 @@ def run(*words: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+def picture(path: Path) -> Image.Image:
+    with Image.open(path) as opened:
+        opened.load()
+        return opened
+
+
 def called(*words: object) -> None:
     """The same within this process, where torch is loaded already."""
     cli.main([str(word) for word in words])
@@ -48,7 +54,7 @@ def test_a_view_from_photo_to_file(tmp_path):
     done = run("view", COFFEE, "--azimuth", "-90", "-o", out)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(out)
-    assert Image.open(out).size == (128, 128)
+    assert picture(out).size == (128, 128)
 
 
 def test_several_views_come_as_a_folder_with_sheet_and_cameras(tmp_path, capsys):
@@ -58,17 +64,17 @@ def test_several_views_come_as_a_folder_with_sheet_and_cameras(tmp_path, capsys)
     assert capsys.readouterr().out.splitlines()[-1] == str(out)
     told = json.loads((out / "transforms.json").read_text())
     assert len(told["frames"]) == 6
-    assert all(Image.open(out / frame["file_path"]).size == (128, 128) for frame in told["frames"])
+    assert all(picture(out / frame["file_path"]).size == (128, 128) for frame in told["frames"])
     centre = np.array(told["frames"][2]["transform_matrix"])[:3, 3]
     assert np.degrees(np.arctan2(centre[1], centre[0])) == pytest.approx(120)
     assert np.degrees(np.arcsin(centre[2] / np.linalg.norm(centre))) == pytest.approx(10)
-    assert Image.open(out / "sheet.png").width > 3 * 128
+    assert picture(out / "sheet.png").width > 3 * 128
 
 
 def test_two_photos_of_one_name_do_not_overwrite_each_other(tmp_path):
     other = tmp_path / "other" / "coffee.png"
     other.parent.mkdir()
-    Image.open(COFFEE).rotate(90).save(other)
+    picture(COFFEE).transpose(Image.Transpose.ROTATE_90).save(other)
     called("view", COFFEE, other, "--azimuth", 30, "--steps", 1, "-o", tmp_path / "views")
     assert len(list((tmp_path / "views").glob("*/view_000.png"))) == 2
 
@@ -80,13 +86,22 @@ def test_the_same_seed_gives_the_same_picture(tmp_path):
     assert a == b != c
 
 
+def test_a_warning_is_a_sentence(tmp_path):
+    cut = tmp_path / "cut.png"
+    picture(COFFEE).crop((100, 0, 418, 360)).save(cut)
+    done = run("view", cut, "--steps", 1, "-o", tmp_path / "cup.png")
+    assert done.returncode == 0, done.stderr
+    assert "zero123: the object touches the left edge" in done.stderr
+    assert "Warning" not in done.stderr
+
+
 def test_transparent_views_have_no_ground(tmp_path):
     out = tmp_path / "cup.png"
     called("view", COFFEE, "--transparent", "-o", out)
-    picture = np.array(Image.open(out))
-    assert picture.shape[2] == 4
-    assert picture[0, 0, 3] == 0
-    assert picture[64, 64, 3] == 255
+    cup = np.array(picture(out))
+    assert cup.shape[2] == 4
+    assert cup[0, 0, 3] == 0
+    assert cup[64, 64, 3] == 255
 
 
 @pytest.mark.parametrize("name", ["cup.webp", "cup.gif", "cup.mp4", "cup"])
@@ -96,7 +111,8 @@ def test_an_orbit_in_every_form(tmp_path, name):
     if out.is_dir():
         assert len(list(out.glob("*.png"))) == 4
     elif out.suffix != ".mp4":
-        assert Image.open(out).n_frames == 4
+        with Image.open(out) as film:
+            assert film.n_frames == 4
     else:
         assert b"ftyp" in out.read_bytes()[:12]
 

@@ -45,7 +45,7 @@ def test_pose_numbers_equal_the_originals(golden):
 def test_move_numbers_equal_the_originals(golden):
     data = np.load(golden / "clip_pose.npz")
     for (polar, azimuth, radius), expected in zip(data["pose_deg"], data["pose_T"], strict=True):
-        ours = move_token(-math.radians(polar), math.radians(azimuth), float(radius))
+        ours = move_token(*(float(v) for v in (math.radians(polar), math.radians(azimuth), radius)))
         assert np.abs(ours.numpy() - expected).max() <= 1e-6
 
 
@@ -90,7 +90,7 @@ def test_a_full_turn_changes_nothing(orbit):
 def test_a_move_has_the_numbers_of_its_two_seats(orbit, up, turn, out):
     polar = orbit.polar - up
     if 0 <= polar <= math.pi:
-        told = move_token(up, turn, out)
+        told = move_token(-up, turn, out)
         assert close(pose_token(orbit, orbit.moved(up, turn, out)), told, 1e-5)
 
 

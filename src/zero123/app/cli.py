@@ -1,6 +1,7 @@
 """The command line: a dataclass a command. Nothing heavy is imported before a command runs."""
 
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -233,6 +234,11 @@ class Doctor:
             sys.exit(1)
 
 
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Say a warning as a sentence, without the line of code that gave it."""
+    print(f"zero123: {message}", file=sys.stderr)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run one command; bad input is one sentence and exit code 2."""
     commands: dict[str, Callable[..., Any]] = {
@@ -246,7 +252,9 @@ def main(arguments: list[str] | None = None) -> None:
         commands, prog="zero123", description=__doc__, args=arguments
     )
     try:
-        written = command.run()
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            written = command.run()
     except (ValueError, OSError, ModuleNotFoundError, FloatingPointError, MemoryError) as error:
         print(f"zero123: {error}", file=sys.stderr)
         sys.exit(2)

@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
@@ -89,7 +90,10 @@ def write_views(
 def _finished(view: Float[Tensor, "3 H W"], transparent: bool) -> Image.Image:
     if not transparent:
         return to_pil(view)
-    return to_pil(matte(Photo.opaque(view), "plain"))
+    # a view stands on white by training: a white rim says so, wherever the object touches the edge
+    rim = 8
+    framed = torch.nn.functional.pad(view, (rim, rim, rim, rim), value=1.0)
+    return to_pil(matte(Photo.opaque(framed), "plain")[:, rim:-rim, rim:-rim])
 
 
 def _caption(azimuth: float, elevation: float, distance: float) -> str:

@@ -112,23 +112,22 @@ def pose_token(cond: Orbit, target: Orbit) -> Float[Tensor, "4"]:
     tensor([0., 0., 1., 0.])
     """
     return move_token(
-        d_elevation=cond.polar - target.polar,
+        d_polar=target.polar - cond.polar,
         d_azimuth=target.azimuth - cond.azimuth,
         fourth=target.radius - cond.radius,
     )
 
 
-def move_token(d_elevation: float, d_azimuth: float, fourth: float) -> Float[Tensor, "4"]:
+def move_token(d_polar: float, d_azimuth: float, fourth: float) -> Float[Tensor, "4"]:
     """Encode a move whose starting seat need not be known.
 
     Args:
-        d_elevation: climb, radians, up positive. The network's number is the polar angle,
-            which grows downward: hence the sign.
+        d_polar: descent, radians: the polar angle grows downward, a climb is negative.
         d_azimuth: turn, radians, counter-clockwise seen from above.
         fourth: ``d_radius`` in scene units; for Stable-Zero123 the polar angle of the photo's
             own viewpoint, ``pi/2 - elevation``, radians.
     """
     # sin and cos, not the angle: no jump at a full turn
     return torch.tensor(
-        [-d_elevation, math.sin(d_azimuth), math.cos(d_azimuth), fourth], dtype=torch.float32
+        [d_polar, math.sin(d_azimuth), math.cos(d_azimuth), fourth], dtype=torch.float32
     )

@@ -122,7 +122,7 @@ class Photo:
         return cls(torch.from_numpy(rgba), hidden is not None)
 
 
-def read_image(path: Path, limits: Limits = DEFAULT_LIMITS) -> Photo:
+def read_image(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> Photo:
     """Read a picture file: upright as its EXIF says, the first frame if it is animated.
 
     Args:
@@ -133,6 +133,7 @@ def read_image(path: Path, limits: Limits = DEFAULT_LIMITS) -> Photo:
     Raises:
         ImageError: if there is no such file, if it is no picture, is damaged or breaks a limit.
     """
+    path = Path(path)
     _check_file(path, limits)
     try:
         with path.open("rb") as file, _pillow_warnings_handled():

@@ -10,6 +10,10 @@ from torch import Tensor
 
 from zero123.data.views import ViewSet
 
+LATENT_SCALE = 3.0
+"""By which latents are multiplied to spread 1: they are kept smaller, and even rare values stay
+within the decoder's soft clamp at ±3."""
+
 
 def crops(
     sets: list[ViewSet], seed: int, batch: int, size: int
@@ -73,14 +77,13 @@ def train_autoencoder(
 
 @torch.no_grad()
 def whiten(vae: AutoencoderTiny, batches: Iterator[Float[Tensor, "b 3 h w"]], count: int) -> None:
-    """Fold a shift and a scale a channel into the encoder: zero mean, a spread of one third.
+    """Fold a shift and a scale a channel into the encoder: zero mean, spread 1 / LATENT_SCALE.
 
-    Diffusion treats all channels alike, so all should carry alike; and one third keeps even rare
-    values within the decoder's soft clamp at ±3. The decoder's first layer takes the best linear
-    inverse; train the decoder on afterwards.
+    Diffusion treats all channels alike, so all should carry alike. The decoder's first layer takes
+    the best linear inverse; train the decoder on afterwards.
     """
     latents = torch.cat([vae.encode(2 * next(batches) - 1).latents for _ in range(count)])
-    mean, std = latents.mean((0, 2, 3)), 3 * latents.std((0, 2, 3))
+    mean, std = latents.mean((0, 2, 3)), LATENT_SCALE * latents.std((0, 2, 3))
     clamped = 3 * torch.tanh(latents / 3)
     white = (latents - mean[:, None, None]) / std[:, None, None]
     level = clamped.mean((0, 2, 3))
