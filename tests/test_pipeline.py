@@ -269,6 +269,22 @@ class TestOptions:
         a, b = (p(photo(), 30, generator=seeded(), output_type="np").images for p in (tiny, again))
         assert np.array_equal(a, b)
 
+    def test_a_batch_is_a_list(self, tiny):
+        batch = torch.rand(2, 3, SIZE, SIZE)
+        a, b = (
+            tiny(given, 30, generator=seeded(), output_type="np").images
+            for given in (batch, list(batch))
+        )
+        assert np.array_equal(a, b)
+
+    def test_offloading_changes_nothing(self, tiny, tmp_path):
+        tiny.save_pretrained(tmp_path / "model")
+        moved = Zero123Pipeline.from_pretrained(tmp_path / "model")
+        moved.set_progress_bar_config(disable=True)
+        moved.enable_model_cpu_offload(device="cpu")  # real hooks; a GPU differs in the device only
+        a, b = (p(photo(), 30, generator=seeded(), output_type="np").images for p in (tiny, moved))
+        assert np.array_equal(a, b)
+
     def test_no_argument_is_written_into(self, tiny):
         given, noise = photo(), torch.randn(1, 4, 8, 8)
         before = given.copy(), noise.clone()
@@ -278,6 +294,14 @@ class TestOptions:
 
 
 class TestHalfPrecision:
+    def test_bfloat16_shows_the_same_view(self, tiny, tmp_path):
+        tiny.save_pretrained(tmp_path / "model")
+        half = Zero123Pipeline.from_pretrained(tmp_path / "model", torch_dtype=torch.bfloat16)
+        half.set_progress_bar_config(disable=True)
+        a, b = (p(photo(), 30, generator=seeded(), output_type="np").images for p in (tiny, half))
+        assert half.unet.dtype == half.vae.dtype == torch.bfloat16
+        assert np.abs(a - b).mean() < 0.02
+
     def test_an_overflow_is_computed_again_in_float32(self, tiny, tmp_path, caplog):
         tiny.save_pretrained(tmp_path / "model")
         half = Zero123Pipeline.from_pretrained(tmp_path / "model", torch_dtype=torch.float16)

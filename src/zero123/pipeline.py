@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -32,6 +33,8 @@ from zero123.models import (
     PhotoFeatures,
     PoseProjection,
     decode_latents,
+    embed_photos,
+    encode_latents,
     predict,
 )
 from zero123.weights import Components, Settings, open_model, save_model
@@ -271,7 +274,7 @@ class Zero123Pipeline(DiffusionPipeline):  # type: ignore[misc]
             raise ValueError('callback_on_step_end_tensor_inputs may only name "latents"')
 
         # 2. Photos: one batch of squares in [0, 1]
-        pictures = [image] if isinstance(image, Image.Image | np.ndarray | Tensor) else list(image)
+        pictures = _listed(image)
         if not pictures:
             raise ValueError("no photo was given")
         size = self.image_size if latents is None else self._scale * latents.shape[-1]
@@ -290,7 +293,7 @@ class Zero123Pipeline(DiffusionPipeline):  # type: ignore[misc]
 
         # 4. Encode each photo once
         device = self._execution_device
-        features = PhotoFeatures.encode(photos.to(device), self.image_encoder, self.vae)
+        features = self._encode(photos.to(device), size)
         condition = features.seen_from(
             torch.stack([row.pose for row in rows]).to(device),
             [row.photo for row in rows],
@@ -475,8 +478,24 @@ class Zero123Pipeline(DiffusionPipeline):  # type: ignore[misc]
 
         return _finite_or_wider(walk, self.unet)
 
+    def _encode(self, photos: Float[Tensor, "b 3 H W"], size: int) -> PhotoFeatures:
+        parts = [photos[at] for at in self._batches(len(photos), size)]
+        embed, encode = partial(embed_photos, self.image_encoder), partial(encode_latents, self.vae)
+        return PhotoFeatures(
+            torch.cat([_finite_or_wider(partial(embed, p), self.image_encoder) for p in parts]),
+            torch.cat([_finite_or_wider(partial(encode, p), self.vae) for p in parts]),
+        )
+
     def _decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
-        return _finite_or_wider(lambda: decode_latents(self.vae, latents), self.vae)
+        return _finite_or_wider(partial(decode_latents, self.vae, latents), self.vae)
+
+
+def _listed(image: Picture | Sequence[Picture]) -> list[Picture]:
+    if isinstance(image, Image.Image):
+        return [image]
+    if isinstance(image, np.ndarray | Tensor) and image.ndim != 4:  # 4: a batch
+        return [image]
+    return list(image)
 
 
 def _finite_or_wider(compute: Callable[[], Tensor], network: torch.nn.Module) -> Tensor:

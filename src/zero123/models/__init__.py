@@ -1,6 +1,12 @@
 """The networks and the two conditioning streams."""
 
-from zero123.models.condition import Condition, PhotoFeatures, PoseProjection, clip_pixels
+from zero123.models.condition import (
+    Condition,
+    PhotoFeatures,
+    PoseProjection,
+    clip_pixels,
+    embed_photos,
+)
 from zero123.models.denoiser import predict
 from zero123.models.latents import Autoencoder, decode_latents, encode_latents
 
@@ -11,6 +17,7 @@ __all__ = [
     "PoseProjection",
     "clip_pixels",
     "decode_latents",
+    "embed_photos",
     "encode_latents",
     "predict",
 ]

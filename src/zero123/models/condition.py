@@ -10,8 +10,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import CLIPVisionModelWithProjection
 
-from zero123.models.latents import Autoencoder, encode_latents
-
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -67,19 +65,6 @@ class PhotoFeatures:
     latent: Float[Tensor, "b c h w"]
     """Mode of the autoencoder's latent, not scaled."""
 
-    @classmethod
-    @torch.no_grad()
-    def encode(
-        cls,
-        photos: Float[Tensor, "b 3 H W"],
-        image_encoder: CLIPVisionModelWithProjection,
-        vae: Autoencoder,
-    ) -> "PhotoFeatures":
-        """Encode framed photos in [0, 1]."""
-        pixels = clip_pixels(photos, image_encoder.config.image_size)
-        embedding = image_encoder(pixels.to(image_encoder.dtype)).image_embeds
-        return cls(embedding, encode_latents(vae, photos))
-
     def seen_from(
         self, pose: Float[Tensor, "b 4"], photo: list[int], projection: PoseProjection
     ) -> Condition:
@@ -88,6 +73,16 @@ class PhotoFeatures:
             token=projection(self.embedding[photo], pose.to(self.embedding.device)),
             latent=self.latent[photo],
         )
+
+
+@torch.no_grad()
+def embed_photos(
+    image_encoder: CLIPVisionModelWithProjection, photos: Float[Tensor, "b 3 H W"]
+) -> Float[Tensor, "b d"]:
+    """Embed framed photos in [0, 1]; not normalised."""
+    pixels = clip_pixels(photos, image_encoder.config.image_size)
+    embedding: Tensor = image_encoder(pixels.to(image_encoder.dtype)).image_embeds
+    return embedding
 
 
 def clip_pixels(photos: Float[Tensor, "b 3 H W"], size: int) -> Float[Tensor, "b 3 size size"]:

@@ -35,7 +35,7 @@ class LoopConfig:
     """Steps of linear warm-up."""
     cooldown: float = 0.3
     """Last share of the steps, over which the rate falls to zero on a cosine."""
-    ema_decay: float = 0.9995
+    ema_decay: float = 0.998
     last: float = 0.15
     """Share of rows at the last timestep."""
     drop: float = 0.1
