@@ -2,9 +2,9 @@
 
     python recipes/mini_cpu.py views --meshes FOLDER     # pictures of meshes and of made-up objects
     python recipes/mini_cpu.py autoencoder               # then latents of all views
-    torchrun --nproc-per-node 2 recipes/mini_cpu.py denoiser --steps 8000
+    torchrun --nproc-per-node 2 recipes/mini_cpu.py denoiser --steps 3100
+    python recipes/mini_cpu.py export                    # to runs/mini/model, as it ships
     python recipes/mini_cpu.py sheet                     # figures and pictures on unseen objects
-    python recipes/mini_cpu.py export --to src/zero123/weights/bundled/mini
 
 Everything is kept under ``runs/mini``; a stage that is done is not done again.
 """
@@ -18,7 +18,7 @@ import multiprocessing
 import sys
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +87,7 @@ def make_views(name: str, sources: list[str], num_views: int) -> None:
     pictures = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         jobs = [(source, num_views) for source in sources]
-        for made in pool.imap_unordered(_views_of, jobs, chunksize=8):
+        for made in pool.imap(_views_of, jobs, chunksize=8):
             if made is not None and made[1].min(axis=(1, 2, 3)).max() < 250:  # something is seen
                 pictures[len(names)] = made[1]
                 seats.append(made[2])
@@ -105,7 +105,7 @@ def views(meshes: Path, procedural: int) -> None:
     held = [f for f in files if zlib.crc32(Path(f).stem.encode()) % VALIDATION_EVERY == 0]
     make_views("validation", held, 12)
     make_views("meshes", sorted(set(files) - set(held)), 24)
-    make_views("procedural", [f"procedural:{seed}" for seed in range(procedural)], 12)
+    make_views("procedural", [f"procedural:{seed}" for seed in range(procedural)], 8)
 
 
 def autoencoder(steps: int, decoder_steps: int) -> None:
@@ -125,21 +125,27 @@ def autoencoder(steps: int, decoder_steps: int) -> None:
             seconds = time.monotonic() - started
             print(f"step {step + 1} loss {loss:.4f} PSNR {psnr:.2f} {seconds:.0f} s", flush=True)
 
-    def batches(seed: int) -> torch.Tensor:
+    def batches(seed: int) -> Iterator[torch.Tensor]:
         return (b.contiguous(memory_format=torch.channels_last) for b in crops(sets, seed, 16, 64))
 
     if not (RUN / "vae").exists():
         train_autoencoder(vae, batches(1), steps, report)
         whiten(vae, crops(sets, 2, 16, IMAGE_SIZE), 32)
-        vae.encoder.requires_grad_(False)
-        vae.save_pretrained(RUN / "vae")
-        for name in ("validation", "meshes", "procedural"):
-            write_latents(name)
+        _keep(vae, "vae")
+    for name in ("validation", "meshes", "procedural"):
+        write_latents(name)
+    if (RUN / "vae-final").exists():
+        return
     vae = AutoencoderTiny.from_pretrained(RUN / "vae").to(memory_format=torch.channels_last)
     vae.encoder.requires_grad_(False)
     print("before the decoder alone", float(reconstruction_loss(vae, held)))
     train_autoencoder(vae, batches(3), decoder_steps, report, learning_rate=1e-3)
-    vae.save_pretrained(RUN / "vae-final")
+    _keep(vae, "vae-final")
+
+
+def _keep(vae: AutoencoderTiny, name: str) -> None:
+    vae.save_pretrained(RUN / f"{name}.partial")
+    (RUN / f"{name}.partial").rename(RUN / name)  # whole or not at all
 
 
 def _latents_of(job: tuple[str, int, int]) -> np.ndarray:
@@ -155,11 +161,14 @@ def _latents_of(job: tuple[str, int, int]) -> np.ndarray:
 
 def write_latents(name: str) -> None:
     """Encode every view of a set, once."""
+    if (RUN / f"{name}.latents.npy").exists():
+        return
     count = len(ViewSet.open(RUN, name))
     jobs = [(name, first, min(first + 40, count)) for first in range(0, count, 40)]
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         latents = np.concatenate(list(pool.imap(_latents_of, jobs)))
-    np.save(RUN / f"{name}.latents.npy", latents)
+    np.save(RUN / f"{name}.partial.npy", latents)
+    (RUN / f"{name}.partial.npy").rename(RUN / f"{name}.latents.npy")
 
 
 def new_student() -> Student:
@@ -276,9 +285,9 @@ def main() -> None:
             sub.add_argument(flag, type=kind, required=required, default=default)
         sub.set_defaults(run=run)
 
-    stage(views, meshes=Path, procedural=4000)
-    stage(autoencoder, steps=3000, decoder_steps=3000)
-    stage(denoiser, steps=8000)
+    stage(views, meshes=Path, procedural=3500)
+    stage(autoencoder, steps=2600, decoder_steps=2200)
+    stage(denoiser, steps=3100)
     stage(export, to=RUN / "model")
     stage(sheet, model=str(RUN / "model"), objects=16, steps=10, guidance=2.0)
     chosen = vars(parser.parse_args())

@@ -233,6 +233,21 @@ class TestOptions:
         assert [step for step, _ in seen] == [0, 1, 2]
         assert not made.any()
 
+    def test_numbers_of_any_kind_are_taken(self, tiny):
+        kinds = [
+            [30, 60],
+            (30.0, 60),
+            np.array([30, 60]),
+            np.float32([30, 60]),
+            torch.tensor([30.0, 60.0], requires_grad=True),
+            torch.tensor([30, 60], dtype=torch.bfloat16),
+            range(30, 90, 30),
+        ]
+        views = [tiny(photo(), k, generator=seeded(), output_type="np").images for k in kinds]
+        assert all(np.array_equal(view, views[0]) for view in views)
+        one = tiny(photo(), np.float32(30), generator=seeded(), output_type="np").images
+        assert np.abs(one[0, 0] - views[0][0, 0]).max() < 1e-5
+
     def test_output_types_show_the_same_view(self, tiny):
         shown = {
             kind: tiny(photo(), 30, generator=seeded(), output_type=kind).images
@@ -300,6 +315,8 @@ class TestHalfPrecision:
         half.set_progress_bar_config(disable=True)
         a, b = (p(photo(), 30, generator=seeded(), output_type="np").images for p in (tiny, half))
         assert half.unet.dtype == half.vae.dtype == torch.bfloat16
+        assert half.to(torch.float16).cc_projection.dtype == torch.float32
+        half.to(torch.bfloat16)
         assert np.abs(a - b).mean() < 0.02
 
     def test_an_overflow_is_computed_again_in_float32(self, tiny, tmp_path, caplog):
@@ -349,15 +366,22 @@ BAD_CALLS = {
     "radians": ({"azimuth": math.pi / 2}, "azimuth is in degrees, got 1.5708.*write 90"),
     "float32 radians": ({"elevation": np.float32([math.pi / 6])}, "write 30"),
     "radians of 60": ({"azimuth": [0, math.radians(60)]}, "write 60"),
+    "image elevation": ({"image_elevation": math.nan}, "image_elevation must be finite"),
+    "a full turn in float32 radians": ({"azimuth": np.float32(2 * math.pi)}, "write 360"),
+    "half steps": ({"num_inference_steps": np.float64(2.5)}, "a whole number in 1 to 1000"),
+    "flat latents": ({"latents": torch.zeros(8)}, "latents must be 1 of"),
     "counts": ({"azimuth": [1, 2, 3], "elevation": [1, 2]}, "elevation has 2 values where others"),
     "no pose": ({"azimuth": []}, "azimuth is empty"),
-    "steps": ({"num_inference_steps": 0}, "num_inference_steps must be in 1 to 1000, got 0"),
+    "steps": (
+        {"num_inference_steps": 0},
+        "num_inference_steps must be a whole number in 1 to 1000: 0",
+    ),
     "one original step": ({"preset": "original", "num_inference_steps": 1}, "2 to 1000 steps"),
     "guidance": ({"guidance_scale": math.nan}, "guidance_scale must be finite"),
     "eta": ({"eta": 2.0}, r"eta must be in \[0, 1\], got 2"),
     "samples": ({"num_images_per_pose": 0}, "num_images_per_pose must be at least 1"),
     "generators": ({"generator": [torch.Generator()] * 2}, "2 generators for 1 x 1 x 1 views"),
-    "latents": ({"latents": torch.zeros(1, 3, 8, 8)}, r"latents must be 1 of \(4, 8, 8\)"),
+    "latents": ({"latents": torch.zeros(1, 3, 8, 8)}, r"latents must be 1 of \(4, n, n\)"),
     "NaN latents": ({"latents": torch.full((1, 4, 8, 8), math.nan)}, "latents hold NaN"),
     "oblong": ({"image": np.zeros((32, 40, 3), np.float32)}, "must be square, got 40×32"),
     "NaN picture": ({"image": np.full((32, 32, 3), np.nan, np.float32)}, r"must be in \[0, 1\]"),

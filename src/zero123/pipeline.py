@@ -41,12 +41,13 @@ from zero123.weights import Components, Settings, open_model, save_model
 
 logger = logging.getLogger(__name__)
 
-Numbers: TypeAlias = float | int | Sequence[float | int] | np.ndarray | Tensor
+Number: TypeAlias = float | int | np.number
+Numbers: TypeAlias = Number | Sequence[Number] | np.ndarray | Tensor
 Preset: TypeAlias = Literal["default", "original"]
 PRESETS: tuple[Preset, ...] = ("default", "original")
 
 _TRAINED_DISTANCE = 0.7
-_RADIAN_TOLERANCE = 1e-5  # degrees; float32 radians are caught, other numbers hardly ever
+_RADIAN_TOLERANCE = 4e-5  # degrees; float32 radians are caught, other numbers hardly ever
 
 
 @dataclass
@@ -191,6 +192,12 @@ class Zero123Pipeline(DiffusionPipeline):  # type: ignore[misc]
         )
         save_model(parts, Path(save_directory))
 
+    def to(self, *args: Any, **kwargs: Any) -> "Zero123Pipeline":
+        """Move or convert the networks; the pose projection stays in float32."""
+        super().to(*args, **kwargs)
+        self.cc_projection.float()
+        return self
+
     @property
     def image_size(self) -> int:
         """Side of the pictures that the model was trained on, pixels."""
@@ -218,14 +225,14 @@ class Zero123Pipeline(DiffusionPipeline):  # type: ignore[misc]
         elevation: Numbers = 0.0,
         distance: Numbers = 0.0,
         num_images_per_pose: int = 1,
-        num_inference_steps: int | None = None,
-        guidance_scale: float | int | None = None,
-        eta: float | int | None = None,
+        num_inference_steps: Number | None = None,
+        guidance_scale: Number | None = None,
+        eta: Number | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         latents: Tensor | None = None,
         preset: Preset | None = None,
         output_type: Literal["pil", "np", "pt", "latent"] = "pil",
-        image_elevation: float | int | None = None,
+        image_elevation: Number | None = None,
         callback_on_step_end: Callable[..., dict[str, Tensor] | None] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> Zero123Output:
@@ -255,7 +262,8 @@ class Zero123Pipeline(DiffusionPipeline):  # type: ignore[misc]
             image_elevation: elevation of the photo itself, degrees, up positive. Stable-Zero123
                 needs it; other models take no notice.
             callback_on_step_end: called as ``f(pipe, step, timestep, {"latents": ...})`` after
-                each step; may return changed latents.
+                each step, counted through all batches; may return changed latents. A batch that
+                overflows half precision is walked, and told, once more.
             callback_on_step_end_tensor_inputs: may only name "latents".
 
         Raises:
@@ -273,23 +281,20 @@ class Zero123Pipeline(DiffusionPipeline):  # type: ignore[misc]
         if set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs):
             raise ValueError('callback_on_step_end_tensor_inputs may only name "latents"')
 
-        # 2. Photos: one batch of squares in [0, 1]
         pictures = _listed(image)
-        if not pictures:
-            raise ValueError("no photo was given")
-        size = self.image_size if latents is None else self._scale * latents.shape[-1]
+        shape = (len(pictures), len(poses), num_images_per_pose)
+        start = None if latents is None else self._starting_noise(latents, math.prod(shape))
+        size = self.image_size if start is None else self._scale * start.shape[-1]
+
+        # 2. Photos: one batch of squares in [0, 1]
         photos = torch.stack([square_picture(picture, size) for picture in pictures])
 
         # 3. A row a view: image, pose, sample
-        shape = (len(pictures), len(poses), num_images_per_pose)
         seeds = _seeds(generator, shape)
         rows = [
-            _Row(photo, pose, seed)
+            _Row(photo, poses[at], seed)
             for (photo, at, _), seed in zip(np.ndindex(shape), seeds, strict=True)
-            for pose in [poses[at]]
         ]
-        channels = int(self.unet.config.out_channels)
-        start = self._starting_noise(latents, len(rows), channels, size)
 
         # 4. Encode each photo once
         device = self._execution_device
@@ -336,7 +341,7 @@ class Zero123Pipeline(DiffusionPipeline):  # type: ignore[misc]
         azimuth: Numbers,
         elevation: Numbers,
         distance: Numbers,
-        image_elevation: float | int | None,
+        image_elevation: Number | None,
     ) -> list[Float[Tensor, "4"]]:
         """Turn degrees into pose numbers."""
         given = {
@@ -352,6 +357,10 @@ class Zero123Pipeline(DiffusionPipeline):  # type: ignore[misc]
         for value in wide["elevation"]:
             if abs(value) > 90:
                 raise ValueError(f"elevation must be in [-90, 90] degrees, got {value:g}")
+        if image_elevation is not None:
+            (seen_from,) = _degrees("image_elevation", image_elevation)
+            if abs(seen_from) > 90:
+                raise ValueError(f"image_elevation must be in [-90, 90] degrees: {seen_from:g}")
         if self.settings.pose_encoding == "stable-zero123":
             return self._stable_poses(wide, image_elevation)
         for value in wide["distance"]:
@@ -365,7 +374,7 @@ class Zero123Pipeline(DiffusionPipeline):  # type: ignore[misc]
         ]
 
     def _stable_poses(
-        self, wide: dict[str, list[float]], image_elevation: float | int | None
+        self, wide: dict[str, list[float]], image_elevation: Number | None
     ) -> list[Float[Tensor, "4"]]:
         if any(wide["distance"]):
             raise ValueError("Stable-Zero123 cannot change the distance: leave it 0")
@@ -374,35 +383,38 @@ class Zero123Pipeline(DiffusionPipeline):  # type: ignore[misc]
                 "Stable-Zero123 needs the elevation that the photo was taken from: give "
                 "image_elevation in degrees, 0 at eye level, up positive"
             )
-        (seen_from,) = _degrees("image_elevation", image_elevation)
-        if abs(seen_from) > 90:
-            raise ValueError(f"image_elevation must be in [-90, 90] degrees, got {seen_from:g}")
+        own_polar = math.radians(90 - float(image_elevation))
         return [
-            move_token(-math.radians(up), math.radians(turn), math.radians(90 - seen_from))
+            move_token(-math.radians(up), math.radians(turn), own_polar)
             for turn, up in zip(wide["azimuth"], wide["elevation"], strict=True)
         ]
 
     def _sampling(
         self,
         preset: Preset | None,
-        steps: int | None,
-        guidance: float | int | None,
-        eta: float | int | None,
+        steps: Number | None,
+        guidance: Number | None,
+        eta: Number | None,
     ) -> _Sampling:
         """Merge what the caller says with the preset."""
         if preset not in (None, *PRESETS):
             raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
         original = preset == "original"
+        learned = int(self.scheduler.config.num_train_timesteps)
+        if original and learned != 1000:
+            raise ValueError(
+                f"the original's sampler takes 1000 timesteps, the model has {learned}"
+            )
         own = Settings(steps=50, guidance=3.0, eta=1.0) if original else self.settings
         steps = own.steps if steps is None else steps
         guidance = own.guidance if guidance is None else guidance
-        if not 1 <= steps <= 1000:
-            raise ValueError(f"num_inference_steps must be in 1 to 1000, got {steps}")
+        if not 1 <= steps <= 1000 or steps != int(steps):
+            raise ValueError(f"num_inference_steps must be a whole number in 1 to 1000: {steps}")
         if not math.isfinite(guidance):
             raise ValueError(f"guidance_scale must be finite, got {guidance}")
         scheduler = self.scheduler
         if original:
-            original_timesteps(steps)
+            original_timesteps(int(steps))
             scheduler = DDIMScheduler.from_config(
                 self.scheduler.config,
                 clip_sample=False,
@@ -417,21 +429,16 @@ class Zero123Pipeline(DiffusionPipeline):  # type: ignore[misc]
         if not 0 <= eta <= 1:
             raise ValueError(f"eta must be in [0, 1], got {eta}")
         options = {"eta": float(eta)} if takes_eta else {}
-        return _Sampling(scheduler, steps, float(guidance), options, original)
+        return _Sampling(scheduler, int(steps), float(guidance), options, original)
 
-    def _starting_noise(
-        self, latents: Tensor | None, rows: int, channels: int, size: int
-    ) -> Float[Tensor, "b c h w"] | None:
-        """Lay out the caller's noise, if any, a row a view."""
-        if latents is None:
-            return None
-        side = size // self._scale
-        flat = latents.reshape(-1, *latents.shape[-3:])
-        if flat.shape != (rows, channels, side, side):
-            raise ValueError(
-                f"latents must be {rows} of ({channels}, {side}, {side}), "
-                f"got {tuple(latents.shape)}"
-            )
+    def _starting_noise(self, latents: Tensor, rows: int) -> Float[Tensor, "b c s s"]:
+        """Lay out the caller's noise a row a view."""
+        channels = int(self.unet.config.out_channels)
+        shape = tuple(latents.shape)
+        fits = len(shape) in (4, 6) and shape[-3] == channels and shape[-1] == shape[-2] > 0
+        if not fits or math.prod(shape[:-3]) != rows:
+            raise ValueError(f"latents must be {rows} of ({channels}, n, n), got {shape}")
+        flat = latents.reshape(rows, *shape[-3:])
         if not bool(torch.isfinite(flat).all()):
             raise ValueError("latents hold NaN or infinity")
         return flat
@@ -491,11 +498,20 @@ class Zero123Pipeline(DiffusionPipeline):  # type: ignore[misc]
 
 
 def _listed(image: Picture | Sequence[Picture]) -> list[Picture]:
-    if isinstance(image, Image.Image):
-        return [image]
-    if isinstance(image, np.ndarray | Tensor) and image.ndim != 4:  # 4: a batch
-        return [image]
-    return list(image)
+    pictures: list[Any]
+    if isinstance(image, Image.Image) or getattr(image, "ndim", 4) != 4:
+        pictures = [image]
+    else:
+        pictures = list(image)  # several, or a batch
+    for picture in pictures:
+        if not isinstance(picture, Image.Image | np.ndarray | Tensor):
+            raise ValueError(
+                f"a photo is a PIL picture, an array or a tensor, not {type(picture).__name__}; "
+                "zero123.images.read_image opens a file"
+            )
+    if not pictures:
+        raise ValueError("no photo was given")
+    return pictures
 
 
 def _finite_or_wider(compute: Callable[[], Tensor], network: torch.nn.Module) -> Tensor:
@@ -546,8 +562,12 @@ def _seed(generator: torch.Generator | None) -> int:
 
 
 def _finite(name: str, given: Numbers) -> list[float]:
-    listed = [given] if isinstance(given, float | int) else np.asarray(given).reshape(-1).tolist()
-    values = [float(value) for value in listed]
+    try:
+        if isinstance(given, Tensor):
+            given = given.detach().double().cpu().numpy()
+        values = np.asarray(given, dtype=np.float64).reshape(-1).tolist()
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{name} must be a number or a list of numbers, got {given!r}") from error
     if not values:
         raise ValueError(f"{name} is empty")
     for value in values:
@@ -562,7 +582,7 @@ def _degrees(name: str, given: Numbers) -> list[float]:
     for value in values:
         degrees = math.degrees(value)
         whole = 5 * round(degrees / 5)
-        if whole and abs(value) <= 2 * math.pi and abs(degrees - whole) < _RADIAN_TOLERANCE:
+        if whole and abs(value) < 6.29 and abs(degrees - whole) < _RADIAN_TOLERANCE:
             raise ValueError(
                 f"{name} is in degrees, got {value:.6g}, which is {whole} degrees in radians: "
                 f"write {whole}"

@@ -148,6 +148,7 @@ def bad_inputs(folder: Path) -> dict[str, tuple[list[object], str]]:
     cut.write_bytes(COFFEE.read_bytes()[:2000])
     (folder / "empty.png").write_bytes(b"")
     (folder / "text.png").write_text("not a picture")
+    (folder / "file").write_text("no folder")
     (folder / "half.ckpt").write_bytes(b"PK\x03\x04" + bytes(1000))
     out = ["-o", folder / "out.png"]
     return {
@@ -167,8 +168,28 @@ def bad_inputs(folder: Path) -> dict[str, tuple[list[object], str]]:
             ["orbit", COFFEE, "--frames", 1, "-o", folder / "a.gif"],
             "at least 2 frames",
         ),
+        "many frames": (
+            ["orbit", COFFEE, "--frames", 10**9, "-o", folder / "a.gif"],
+            "at most 1000",
+        ),
+        "no time": (["orbit", COFFEE, "--fps", 0, "-o", folder / "a.gif"], "fps must be in"),
+        "film into a file": (["orbit", COFFEE, "-o", folder / "file"], "is a file, not a folder"),
+        "views into a file": (["view", COFFEE, "-o", folder / "file"], "is a file, not a folder"),
+        "clear JPEG": (
+            ["view", COFFEE, "--transparent", "-o", folder / "a.jpg"],
+            "no transparency",
+        ),
+        "through it": (["view", COFFEE, "--distance", "-2", *out], "distance must be above -1.85"),
+        "upside down": (["view", COFFEE, "--image-elevation", "200", *out], "image_elevation must"),
+        "counts": (
+            ["view", COFFEE, "--azimuth", 1, 2, "--elevation", 1, 2, 3, "-o", folder / "v"],
+            "azimuth has 2 values where others have 3",
+        ),
+        "seed": (["view", COFFEE, "--seed", 10**23, *out], "--seed must be in"),
+        "overwritten": (["convert", "mini", folder / "half.ckpt", "--to", "original"], "already"),
         "no photo": (["view", *out], "no photo was given"),
         "no device": (["view", COFFEE, "--device", "warp", *out], "warp"),
+        "no numbers": (["view", COFFEE, "--device", "meta", *out], "meta cannot be used here"),
     }
 
 

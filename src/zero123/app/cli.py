@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -29,31 +29,38 @@ class Opening:
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps ..."""
 
-    def photo(self, path: Path, size: int) -> "FramedPhoto":
-        """Read, cut out and frame a photo."""
-        from zero123.images import frame, matte, read_image
+    def open(
+        self, paths: Sequence[Path], exact: bool
+    ) -> "tuple[Zero123Pipeline, list[FramedPhoto]]":
+        """Open the model where it runs best, and the photos as it wants them.
 
-        return frame(matte(read_image(path), self.matte), size, self.framing)
-
-    def pipeline(self) -> "Zero123Pipeline":
-        """Open the model where it runs best."""
+        Photos are read first: a mistyped name is told before gigabytes are.
+        """
         import torch
 
+        from zero123.images import frame, matte, read_image
         from zero123.pipeline import Zero123Pipeline
 
+        cut_out = [matte(read_image(path), self.matte) for path in paths]
         device = self.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            torch.zeros(1, device=device)
-        except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for CUDA
+            torch.zeros(1, device=device).item()
+        except (
+            RuntimeError,
+            AssertionError,
+            NotImplementedError,
+        ) as error:  # torch asserts that it was built for CUDA
             first_line = str(error).splitlines()[0]
             raise ValueError(f"--device {device} cannot be used here: {first_line}") from error
-        dtype = torch.float16 if device.startswith("cuda") else torch.float32
+        half = device.startswith("cuda") and not exact
         pipe: Zero123Pipeline = Zero123Pipeline.from_pretrained(
-            self.model, torch_dtype=dtype, pose_encoding=self.pose_encoding
+            self.model,
+            torch_dtype=torch.float16 if half else torch.float32,
+            pose_encoding=self.pose_encoding,
         ).to(device)
-        return pipe
+        return pipe, [frame(rgba, pipe.image_size, self.framing) for rgba in cut_out]
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ class Sampling:
     steps: int | None = None
     """Steps of the sampler; the model's own number if left out."""
     guidance: float | None = None
-    """1 follows the photo as learned, 3 follows it harder; the model's own number if left out."""
+    """1 follows the photo as learned, 3 harder; left out: the model's own (published models: 3)."""
     eta: float | None = None
     """Noise that DDIM adds back, 0 to 1; the model's own number if left out."""
     preset: Literal["default", "original"] = "default"
@@ -72,6 +79,10 @@ class Sampling:
     """The same seed gives the same picture."""
     image_elevation: float | None = None
     """Degrees above eye level from which the photo was taken; Stable-Zero123 needs it."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"--seed must be in 0 to 2^63 - 1, got {self.seed}")
 
     def options(self) -> dict[str, Any]:
         """Say it in the pipeline's words."""
@@ -110,14 +121,16 @@ class View:
 
     def run(self) -> Path:
         """Make the views and write them."""
-        from zero123.app.views import single_file, write_views
+        from zero123.app.views import Moves, check_place, write_views
 
         if not self.images:
             raise ValueError("no photo was given")
-        poses = max(len(self.azimuth), len(self.elevation), len(self.distance))
-        single_file(self.out, len(self.images) * poses * self.samples)  # told before the work
-        pipe = self.opening.pipeline()
-        photos = [self.opening.photo(path, pipe.image_size) for path in self.images]
+        # whatever would fail at the end is told before the work
+        moves = Moves(
+            self.azimuth, self.elevation, self.distance, self.sampling.image_elevation or 0.0
+        )
+        check_place(self.out, len(self.images) * len(moves) * self.samples, self.transparent)
+        pipe, photos = self.opening.open(self.images, self.sampling.preset == "original")
         made = pipe(
             [photo.image for photo in photos],
             azimuth=self.azimuth,
@@ -127,17 +140,9 @@ class View:
             output_type="pt",
             **self.sampling.options(),
         ).images
-        given = (self.azimuth, self.elevation, self.distance)
-        moves = zip(*(v * poses if len(v) == 1 else v for v in given), strict=True)
-        return write_views(
-            self.out,
-            made,
-            [path.stem for path in self.images],
-            [photo.image for photo in photos],
-            list(moves),
-            self.sampling.image_elevation or 0.0,
-            self.transparent,
-        )
+        names = [path.stem for path in self.images]
+        framed = [photo.image for photo in photos]
+        return write_views(self.out, made, names, framed, moves, self.transparent)
 
 
 @dataclass(frozen=True)
@@ -159,13 +164,12 @@ class Orbit:
 
     def run(self) -> Path:
         """Make the views and write the film."""
-        from zero123.images import animate, check_film_path
+        from zero123.images import animate, check_film
 
-        if self.frames < 2:
-            raise ValueError(f"an orbit takes at least 2 frames, got {self.frames}")
-        check_film_path(self.out)
-        pipe = self.opening.pipeline()
-        photo = self.opening.photo(self.image, pipe.image_size)
+        if not 2 <= self.frames <= 1000:
+            raise ValueError(f"an orbit takes at least 2 frames, at most 1000, got {self.frames}")
+        check_film(self.out, self.fps)
+        pipe, (photo,) = self.opening.open([self.image], self.sampling.preset == "original")
         made = pipe(
             photo.image,
             azimuth=[360 * step / self.frames for step in range(self.frames)],
@@ -234,9 +238,10 @@ class Doctor:
             sys.exit(1)
 
 
-def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
-    """Say a warning as a sentence, without the line of code that gave it."""
-    print(f"zero123: {message}", file=sys.stderr)
+def _warn(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    """Say a warning about a photo as a sentence, without the line of code that gave it."""
+    if issubclass(category, UserWarning):
+        print(f"zero123: {message}", file=sys.stderr)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -248,15 +253,20 @@ def main(arguments: list[str] | None = None) -> None:
         "models": Models,
         "doctor": Doctor,
     }
-    command = tyro.extras.subcommand_cli_from_dict(
-        commands, prog="zero123", description=__doc__, args=arguments
-    )
     try:
+        command = tyro.extras.subcommand_cli_from_dict(
+            commands, prog="zero123", description=__doc__, args=arguments
+        )
         with warnings.catch_warnings():
             warnings.showwarning = _warn
             written = command.run()
     except (ValueError, OSError, ModuleNotFoundError, FloatingPointError, MemoryError) as error:
         print(f"zero123: {error}", file=sys.stderr)
+        sys.exit(2)
+    except RuntimeError as error:  # torch says so when memory ends, on any device
+        if "memory" not in str(error):
+            raise
+        print("zero123: out of memory: ask for fewer views or samples at once", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("zero123: stopped", file=sys.stderr)

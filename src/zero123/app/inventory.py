@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from huggingface_hub import try_to_load_from_cache
 
 from zero123.weights import bundled_models
@@ -89,15 +90,11 @@ def _processor() -> str:
 
 
 def _memory() -> str:
-    free = _available_memory() / 2**30
+    free = psutil.virtual_memory().available / 2**30
     if free < 2:
         raise RuntimeError(f"{free:.1f} GiB free: close something, the small model needs 2")
     fits = "the full-size models fit" if free > 8 else "full-size models need about 8"
     return f"{free:.1f} GiB free; {fits}"
-
-
-def _available_memory() -> int:
-    return int(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
 def _accelerator() -> str:
@@ -144,10 +141,10 @@ def _disk() -> str:
 _CHECKS: tuple[tuple[str, Callable[[], str], bool], ...] = (
     ("install", _versions, True),
     ("processor", _processor, True),
-    ("memory", _memory, True),
+    ("memory", _memory, False),
     ("GPU", _accelerator, False),
     ("disk", _disk, False),
     ("main job", _main_job, True),
     ("matte", _extra("matte", "rembg", "onnxruntime"), False),
-    ("data", _extra("data", "numba", "trimesh"), False),
+    ("data", _extra("data", "numba", "scipy", "trimesh"), False),
 )

@@ -1,7 +1,7 @@
 """Files <-> [0, 1] tensors with alpha; cutting out, centring, squaring; sheets and films."""
 
 from zero123.images.errors import ImageError
-from zero123.images.film import animate, check_film_path
+from zero123.images.film import animate, check_film
 from zero123.images.framing import (
     ORIGINAL_FILL,
     TRAINING_FILL,
@@ -32,7 +32,7 @@ __all__ = [
     "Picture",
     "animate",
     "atomic_path",
-    "check_film_path",
+    "check_film",
     "contact_sheet",
     "frame",
     "matte",

@@ -15,12 +15,17 @@ _FASTEST = 50.0  # pictures a second; browsers play faster GIFs slowly
 _SUFFIXES = (".webp", ".gif", ".mp4")
 
 
-def check_film_path(path: Path) -> None:
+def check_film(path: Path, fps: float) -> None:
     """Refuse early what `animate` could not write, before the work is done.
 
     Raises:
-        ImageError: for an unknown suffix, or a folder that already holds something.
+        ImageError: for an unknown suffix, a folder that already holds something, a file where a
+            folder is wanted, or an impossible ``fps``.
     """
+    if not 0 < fps <= _FASTEST:
+        raise ImageError(f"fps must be in (0, {_FASTEST:g}], got {fps:g}")
+    if path.is_file() and not path.suffix:
+        raise ImageError(f"{path} is a file, not a folder: name a new folder")
     if path.suffix and not path.is_dir() and path.suffix.lower() not in _SUFFIXES:
         raise ImageError(f"{path}: a film is written as {', '.join(_SUFFIXES)}, or into a folder")
     if path.is_dir() and any(path.iterdir()):
@@ -39,11 +44,9 @@ def animate(frames: Sequence[Image.Image], path: Path, fps: float = 12.0) -> Pat
         ``path``.
 
     Raises:
-        ImageError: for what `check_film_path` refuses, and if it cannot be written.
+        ImageError: for what `check_film` refuses, and if it cannot be written.
     """
-    check_film_path(path)
-    if not 0 < fps <= _FASTEST:
-        raise ValueError(f"fps must be in (0, {_FASTEST:g}], got {fps:g}")
+    check_film(path, fps)
     if not frames or len({frame.size for frame in frames}) > 1:
         raise ValueError(f"a film needs frames of one size, got {[frame.size for frame in frames]}")
     pictures = [_on_white(frame) for frame in frames]

@@ -53,7 +53,7 @@ def frame(
         size: side of the canvas, pixels.
         framing: ``"training"`` centres the object's box and scales its longer side to ``fill``,
             with soft edges. ``"original"`` does what the authors' demo does: hard edges, centred,
-            shrunk to ``fill`` if longer, never enlarged. ``"plain"`` squeezes the whole picture
+            shrunk to ``fill`` if longer, never enlarged. ``"none"`` squeezes the whole picture
             into the square, which is the original's way with pictures that need no cutting out.
         fill: longer side of the object as a share of the canvas; by default `TRAINING_FILL` or
             `ORIGINAL_FILL`. Has no meaning for ``"none"``.

@@ -50,10 +50,10 @@ class PoseProjection(ModelMixin, ConfigMixin):  # type: ignore[misc]
     def forward(
         self, embedding: Float[Tensor, "b d"], pose: Float[Tensor, "b 4"]
     ) -> Float[Tensor, "b 1 context"]:
-        """Pose an embedding; computed in float32, for bf16 resolves an azimuth to 0.4 degrees."""
+        """Pose an embedding; kept in float32, for bf16 resolves an azimuth to 0.4 degrees."""
         joined = torch.cat([embedding.float(), pose.float()], dim=-1)
-        weight, bias = self.projection.weight.float(), self.projection.bias.float()
-        return F.linear(joined, weight, bias)[:, None]
+        posed: Tensor = self.projection(joined)[:, None]
+        return posed
 
 
 @dataclass(frozen=True)

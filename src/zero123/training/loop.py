@@ -46,6 +46,13 @@ class LoopConfig:
     """Steps between checkpoints; a multiple of ``average_every``."""
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.save_every % self.average_every:
+            raise ValueError(
+                f"save_every must be a multiple of average_every = {self.average_every}, "
+                f"got {self.save_every}"
+            )
+
     def rate(self, step: int) -> float:
         """Learning rate of a step."""
         rise = min(1.0, (step + 1) / self.warmup)
@@ -144,13 +151,17 @@ def train(
         condition = features.seen_from(batch.pose, batch.photo_of_row, student.projection)
         draws = draw(targets, generator, config.last, config.drop)
         loss = view_loss(student.unet, scheduler, targets * scale, condition, draws)
+        if not bool(torch.isfinite(loss)):
+            raise FloatingPointError(
+                f"the loss of step {step} is {loss.item()}: start again to go on from {checkpoint}"
+            )
         torch.autograd.backward(loss)
         norm = nn.utils.clip_grad_norm_(parameters, 1.0)
         for group in optimiser.param_groups:
             group["lr"] = config.rate(step)
         optimiser.step()
         optimiser.zero_grad()
-        if world > 1 and (step + 1) % config.average_every == 0:
+        if world > 1 and ((step + 1) % config.average_every == 0 or step + 1 == config.steps):
             _average(parameters, world)
         if rank == 0:
             _follow(ema, student, min(config.ema_decay, (1 + step) / (10 + step)))

@@ -44,11 +44,12 @@ class Settings:
             raise WeightsError(
                 f"pose_encoding must be one of {', '.join(known)}; got {self.pose_encoding!r}"
             )
-        if self.steps < 1:
-            raise WeightsError(f"steps must be at least 1, got {self.steps}")
-        for name in ("guidance", "eta"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise WeightsError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if not 1 <= self.steps <= 1000:
+            raise WeightsError(f"steps must be in 1 to 1000, got {self.steps}")
+        if not (math.isfinite(self.guidance) and self.guidance >= 0):
+            raise WeightsError(f"guidance must be 0 or more, got {self.guidance}")
+        if not 0 <= self.eta <= 1:
+            raise WeightsError(f"eta must be in [0, 1], got {self.eta}")
 
 
 @dataclass(frozen=True)

@@ -136,8 +136,12 @@ def save_original(
         average: a moving average of the UNet, to keep too.
 
     Raises:
-        WeightsError: the original has no such networks, or the disk is full.
+        WeightsError: something is there already, the original has no such networks, or the disk
+            is full.
     """
+    for place in (path, path.with_suffix(".yaml")):
+        if place.exists():
+            raise WeightsError(f"{place} is there already: name a new file")
     if path.suffix not in (".ckpt", ".safetensors"):
         raise WeightsError(f"{path}: an original checkpoint ends in .ckpt or .safetensors")
     config = yaml.safe_dump(training_yaml(components), sort_keys=False)
