@@ -2,7 +2,7 @@
 
     python recipes/mini_cpu.py views --meshes FOLDER     # pictures of meshes and of made-up objects
     python recipes/mini_cpu.py autoencoder               # then latents of all views
-    torchrun --nproc-per-node 2 recipes/mini_cpu.py denoiser --steps 3100
+    torchrun --nproc-per-node 2 recipes/mini_cpu.py denoiser --steps 4400
     python recipes/mini_cpu.py export                    # to runs/mini/model, as it ships
     python recipes/mini_cpu.py sheet                     # figures and pictures on unseen objects
 
@@ -40,10 +40,10 @@ from zero123.models import decode_latents, encode_latents
 from zero123.pipeline import Zero123Output, Zero123Pipeline
 from zero123.training.autoencoder import (
     LATENT_SCALE,
+    balance,
     crops,
     reconstruction_loss,
     train_autoencoder,
-    whiten,
 )
 from zero123.training.loop import LatentViews, LoopConfig, Student, train
 from zero123.training.mini import (
@@ -109,7 +109,7 @@ def views(meshes: Path, procedural: int) -> None:
 
 
 def autoencoder(steps: int, decoder_steps: int) -> None:
-    """Train encoder and decoder, whiten the latents, train the decoder on, encode all views."""
+    """Train encoder and decoder, balance the latents, train the decoder on, encode all views."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
     sets = [ViewSet.open(RUN, name) for name in ("meshes", "procedural")]
@@ -130,7 +130,7 @@ def autoencoder(steps: int, decoder_steps: int) -> None:
 
     if not (RUN / "vae").exists():
         train_autoencoder(vae, batches(1), steps, report)
-        whiten(vae, crops(sets, 2, 16, IMAGE_SIZE), 32)
+        balance(vae, crops(sets, 2, 16, IMAGE_SIZE), 32)
         _keep(vae, "vae")
     for name in ("validation", "meshes", "procedural"):
         write_latents(name)
@@ -287,7 +287,7 @@ def main() -> None:
 
     stage(views, meshes=Path, procedural=3500)
     stage(autoencoder, steps=2600, decoder_steps=2200)
-    stage(denoiser, steps=3100)
+    stage(denoiser, steps=4400)
     stage(export, to=RUN / "model")
     stage(sheet, model=str(RUN / "model"), objects=16, steps=10, guidance=2.0)
     chosen = vars(parser.parse_args())

@@ -204,7 +204,7 @@ def test_a_long_list_of_faults_stays_one_sentence(rewrite):
         ("image_encoder/config.json", {"model_type": "bert"}, "not a CLIP image encoder"),
         ("scheduler/scheduler_config.json", {"beta_schedule": "evil"}, "not a configuration"),
         ("model_index.json", {"steps": "many"}, "settings of the wrong kind"),
-        ("model_index.json", {"steps": 0}, "steps must be at least 1"),
+        ("model_index.json", {"steps": 0}, "steps must be in 1 to 1000"),
         ("model_index.json", {"guidance": -1}, "guidance must be 0 or more"),
     ],
 )

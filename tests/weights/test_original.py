@@ -9,7 +9,7 @@ import yaml
 from diffusers import AutoencoderTiny
 from torch import Tensor
 
-from zero123.models import PhotoFeatures
+from zero123.models import PhotoFeatures, embed_photos, encode_latents
 from zero123.weights import (
     WeightsError,
     open_model,
@@ -63,7 +63,8 @@ def test_the_vae_encodes_and_decodes_like_the_original(model, original, shape):
 def test_the_posed_token_is_that_of_the_original(model, original):
     theirs = arrays(original, "clip_pose.npz")
     photos = theirs["image_u8"].permute(0, 3, 1, 2) / 255
-    features = PhotoFeatures.encode(photos, model.image_encoder, model.vae)
+    embedding = embed_photos(model.image_encoder, photos)
+    features = PhotoFeatures(embedding, encode_latents(model.vae, photos))
     assert close(features.embedding, theirs["clip_embed"][:, 0], 1e-5)
     poses = theirs["pose_T"]
     tokens = features.seen_from(poses, [0] * len(poses), model.projection).token

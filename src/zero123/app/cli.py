@@ -80,13 +80,12 @@ class Sampling:
     image_elevation: float | None = None
     """Degrees above eye level from which the photo was taken; Stable-Zero123 needs it."""
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"--seed must be in 0 to 2^63 - 1, got {self.seed}")
-
     def options(self) -> dict[str, Any]:
         """Say it in the pipeline's words."""
         import torch
+
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"--seed must be in 0 to 2^63 - 1, got {self.seed}")
 
         return {
             "num_inference_steps": self.steps,
@@ -129,6 +128,7 @@ class View:
         moves = Moves(
             self.azimuth, self.elevation, self.distance, self.sampling.image_elevation or 0.0
         )
+        options = self.sampling.options()
         check_place(self.out, len(self.images) * len(moves) * self.samples, self.transparent)
         pipe, photos = self.opening.open(self.images, self.sampling.preset == "original")
         made = pipe(
@@ -138,7 +138,7 @@ class View:
             distance=self.distance,
             num_images_per_pose=self.samples,
             output_type="pt",
-            **self.sampling.options(),
+            **options,
         ).images
         names = [path.stem for path in self.images]
         framed = [photo.image for photo in photos]
@@ -169,12 +169,13 @@ class Orbit:
         if not 2 <= self.frames <= 1000:
             raise ValueError(f"an orbit takes at least 2 frames, at most 1000, got {self.frames}")
         check_film(self.out, self.fps)
+        options = self.sampling.options()
         pipe, (photo,) = self.opening.open([self.image], self.sampling.preset == "original")
         made = pipe(
             photo.image,
             azimuth=[360 * step / self.frames for step in range(self.frames)],
             elevation=self.elevation,
-            **self.sampling.options(),
+            **options,
         ).images
         return animate([samples[0] for samples in made[0]], self.out, self.fps)
 

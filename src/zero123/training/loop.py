@@ -31,7 +31,7 @@ class LoopConfig:
     targets: int = 4
     """Target views of each photo."""
     learning_rate: float = 6e-4
-    warmup: int = 300
+    warmup: int = 100
     """Steps of linear warm-up."""
     cooldown: float = 0.3
     """Last share of the steps, over which the rate falls to zero on a cosine."""
