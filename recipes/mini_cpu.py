@@ -18,7 +18,7 @@ import multiprocessing
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -40,14 +40,15 @@ from zero123.models import decode_latents, encode_latents
 from zero123.pipeline import Zero123Output, Zero123Pipeline
 from zero123.training.autoencoder import (
     LATENT_SCALE,
-    balance,
     crops,
-    reconstruction_loss,
+    principal_patterns,
     train_autoencoder,
+    write_encoder,
 )
 from zero123.training.loop import LatentViews, LoopConfig, Student, train
 from zero123.training.mini import (
     IMAGE_SIZE,
+    LATENT_CHANNELS,
     mini_autoencoder,
     mini_image_encoder,
     mini_projection,
@@ -108,29 +109,15 @@ def views(meshes: Path, procedural: int) -> None:
     make_views("procedural", [f"procedural:{seed}" for seed in range(procedural)], 8)
 
 
-def autoencoder(steps: int, decoder_steps: int) -> None:
-    """Train encoder and decoder, balance the latents, train the decoder on, encode all views."""
+def autoencoder(steps: int) -> None:
+    """Compute the encoder, encode all views, train the decoder."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
     sets = [ViewSet.open(RUN, name) for name in ("meshes", "procedural")]
-    held = next(crops([ViewSet.open(RUN, "validation")], seed=9, batch=64, size=IMAGE_SIZE))
-    vae = mini_autoencoder().to(memory_format=torch.channels_last)
-    started = time.monotonic()
-
-    def report(step: int, loss: float) -> None:
-        if step % 100 == 99:
-            with torch.no_grad():
-                again = decode_latents(vae, vae.encode(2 * held - 1).latents)
-                psnr = -10 * torch.log10((again - held).square().mean())
-            seconds = time.monotonic() - started
-            print(f"step {step + 1} loss {loss:.4f} PSNR {psnr:.2f} {seconds:.0f} s", flush=True)
-
-    def batches(seed: int) -> Iterator[torch.Tensor]:
-        return (b.contiguous(memory_format=torch.channels_last) for b in crops(sets, seed, 16, 64))
-
     if not (RUN / "vae").exists():
-        train_autoencoder(vae, batches(1), steps, report)
-        balance(vae, crops(sets, 2, 16, IMAGE_SIZE), 32)
+        vae = mini_autoencoder()
+        pictures = next(crops(sets, seed=1, batch=3000, size=IMAGE_SIZE))
+        write_encoder(vae, *principal_patterns(pictures, LATENT_CHANNELS))
         _keep(vae, "vae")
     for name in ("validation", "meshes", "procedural"):
         write_latents(name)
@@ -138,8 +125,19 @@ def autoencoder(steps: int, decoder_steps: int) -> None:
         return
     vae = AutoencoderTiny.from_pretrained(RUN / "vae").to(memory_format=torch.channels_last)
     vae.encoder.requires_grad_(False)
-    print("before the decoder alone", float(reconstruction_loss(vae, held)))
-    train_autoencoder(vae, batches(3), decoder_steps, report, learning_rate=1e-3)
+    held = next(crops([ViewSet.open(RUN, "validation")], seed=9, batch=32, size=IMAGE_SIZE))
+    started = time.monotonic()
+
+    def report(step: int, loss: float) -> None:
+        if step % 100 == 99:
+            again = decode_latents(vae, encode_latents(vae, held) * vae.config.scaling_factor)
+            psnr = -10 * torch.log10((again - held).square().mean())
+            seconds = time.monotonic() - started
+            print(f"step {step + 1} loss {loss:.4f} PSNR {psnr:.2f} {seconds:.0f} s", flush=True)
+
+    drawn = crops(sets, seed=7, batch=16, size=64)
+    batches = (b.contiguous(memory_format=torch.channels_last) for b in drawn)
+    train_autoencoder(vae, batches, steps, report)
     _keep(vae, "vae-final")
 
 
@@ -286,7 +284,7 @@ def main() -> None:
         sub.set_defaults(run=run)
 
     stage(views, meshes=Path, procedural=3500)
-    stage(autoencoder, steps=2600, decoder_steps=2200)
+    stage(autoencoder, steps=1700)
     stage(denoiser, steps=4400)
     stage(export, to=RUN / "model")
     stage(sheet, model=str(RUN / "model"), objects=16, steps=10, guidance=2.0)

@@ -100,7 +100,7 @@ def test_transparent_views_have_no_ground(tmp_path):
     called("view", COFFEE, "--transparent", "-o", out)
     cup = np.array(picture(out))
     assert cup.shape[2] == 4
-    assert cup[0, 0, 3] == 0
+    assert (cup[..., 3] == 0).mean() > 0.2
     assert cup[64, 64, 3] == 255
 
 
