@@ -81,15 +81,23 @@ def train_autoencoder(
 def principal_patterns(
     pictures: Float[Tensor, "b 3 h w"], channels: int
 ) -> tuple[Float[Tensor, "192 c"], Float[Tensor, " c"], Float[Tensor, " c"]]:
-    """Find the patterns of which 8×8 patches are best made, as darkness below white.
+    """Find patterns of which 8×8 patches are well made, as darkness below white.
+
+    The first three are flat colours, so that the mean colour of a patch is kept whole: by strength
+    alone only one direction of colour enters, and red comes out brown. The others are the strongest
+    patterns of what remains.
 
     Returns:
-        Orthonormal patterns over (colour, row, column), strongest first, and the mean and spread
-        of their amounts over all patches.
+        Orthonormal patterns over (colour, row, column), and the mean and spread of their amounts
+        over all patches.
     """
     patches = torch.nn.functional.unfold(1 - pictures, 8, stride=8).transpose(1, 2).flatten(0, 1)
-    _, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
-    patterns = vectors.flip(1)[:, :channels]
+    moments = patches.T @ patches / len(patches)
+    flat = torch.eye(3).repeat_interleave(64, dim=0) / 8
+    flat = flat @ torch.linalg.eigh(flat.T @ moments @ flat).eigenvectors.flip(1)
+    without = torch.eye(192) - flat @ flat.T
+    details = torch.linalg.eigh(without @ moments @ without).eigenvectors.flip(1)
+    patterns = torch.cat([flat, details[:, : channels - 3]], dim=1)
     amounts = patches @ patterns
     return patterns, amounts.mean(0), amounts.std(0)
 
