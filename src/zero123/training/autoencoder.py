@@ -120,6 +120,8 @@ def write_encoder(
     channels = len(std)
     gain = 2 * (std / std[0]).sqrt() / std / LATENT_SCALE
     first, *halvings, last = (m for m in vae.encoder.layers if isinstance(m, nn.Conv2d))
+    assert first.bias is not None
+    assert last.bias is not None
     for conv in (first, *halvings, last):
         conv.weight.zero_()
     for block in vae.encoder.layers:
