@@ -206,7 +206,7 @@ def test_a_name_without_suffix_is_a_folder_of_pictures(tmp_path: Path) -> None:
     folder = animate(_film(3), tmp_path / "views")
     assert sorted(path.name for path in folder.iterdir()) == ["000.png", "001.png", "002.png"]
     with pytest.raises(ImageError, match="is a folder with something in it"):
-        check_film(folder)
+        check_film(folder, 12.0)
 
 
 def test_transparent_frames_are_put_on_white(tmp_path: Path) -> None:
