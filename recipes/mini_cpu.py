@@ -2,7 +2,7 @@
 
     python recipes/mini_cpu.py views --meshes FOLDER     # pictures of meshes and of made-up objects
     python recipes/mini_cpu.py autoencoder               # then latents of all views
-    torchrun --nproc-per-node 2 recipes/mini_cpu.py denoiser --steps 4400
+    torchrun --nproc-per-node 2 recipes/mini_cpu.py denoiser --steps 9000
     python recipes/mini_cpu.py export                    # to runs/mini/model, as it ships
     python recipes/mini_cpu.py sheet                     # figures and pictures on unseen objects
 
@@ -40,8 +40,9 @@ from zero123.models import decode_latents, encode_latents
 from zero123.pipeline import Zero123Output, Zero123Pipeline
 from zero123.training.autoencoder import (
     LATENT_SCALE,
+    PatchEncoder,
     crops,
-    principal_patterns,
+    start_decoder,
     train_autoencoder,
     write_encoder,
 )
@@ -117,10 +118,12 @@ def autoencoder(steps: int) -> None:
     if not (RUN / "vae").exists():
         vae = mini_autoencoder()
         pictures = next(crops(sets, seed=1, batch=3000, size=IMAGE_SIZE))
-        write_encoder(vae, *principal_patterns(pictures, LATENT_CHANNELS))
+        encoder = PatchEncoder.fit(pictures, LATENT_CHANNELS)
+        for name in ("validation", "meshes", "procedural"):
+            write_latents(encoder, name)
+        write_encoder(vae, encoder)
+        start_decoder(vae, encoder)
         _keep(vae, "vae")
-    for name in ("validation", "meshes", "procedural"):
-        write_latents(name)
     if (RUN / "vae-final").exists():
         return
     vae = AutoencoderTiny.from_pretrained(RUN / "vae").to(memory_format=torch.channels_last)
@@ -146,27 +149,13 @@ def _keep(vae: AutoencoderTiny, name: str) -> None:
     (RUN / f"{name}.partial").rename(RUN / name)  # whole or not at all
 
 
-def _latents_of(job: tuple[str, int, int]) -> np.ndarray:
-    name, first, last = job
-    torch.set_num_threads(1)
-    vae = AutoencoderTiny.from_pretrained(RUN / "vae").to(memory_format=torch.channels_last)
+def write_latents(encoder: PatchEncoder, name: str) -> None:
+    """Encode every view of a set."""
     made = []
-    for pictures in ViewSet.open(RUN, name).images[first:last]:
+    for pictures in ViewSet.open(RUN, name).images:
         seen = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 255
-        made.append(encode_latents(vae, seen).numpy().astype(np.float16))
-    return np.stack(made)
-
-
-def write_latents(name: str) -> None:
-    """Encode every view of a set, once."""
-    if (RUN / f"{name}.latents.npy").exists():
-        return
-    count = len(ViewSet.open(RUN, name))
-    jobs = [(name, first, min(first + 40, count)) for first in range(0, count, 40)]
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        latents = np.concatenate(list(pool.imap(_latents_of, jobs)))
-    np.save(RUN / f"{name}.partial.npy", latents)
-    (RUN / f"{name}.partial.npy").rename(RUN / f"{name}.latents.npy")
+        made.append(encoder.encode(seen).numpy().astype(np.float16))
+    np.save(RUN / f"{name}.latents.npy", np.stack(made))
 
 
 def new_student() -> Student:
@@ -182,7 +171,8 @@ def denoiser(steps: int) -> None:
     ema.load_state_dict(student.state_dict())
     for net in (student, ema):
         net.unet.to(memory_format=torch.channels_last)
-    sets = [(LatentViews.open(RUN, "meshes"), 0.65), (LatentViews.open(RUN, "procedural"), 0.35)]
+    student.unet.compile()  # two minutes, then 1.3 times as fast
+    sets = [(LatentViews.open(RUN, "meshes"), 0.5), (LatentViews.open(RUN, "procedural"), 0.5)]
     log = (RUN / "log.jsonl").open("a", buffering=1)
     recent: collections.deque[float] = collections.deque(maxlen=200)
 
@@ -285,7 +275,7 @@ def main() -> None:
 
     stage(views, meshes=Path, procedural=3500)
     stage(autoencoder, steps=1700)
-    stage(denoiser, steps=4400)
+    stage(denoiser, steps=9000)
     stage(export, to=RUN / "model")
     stage(sheet, model=str(RUN / "model"), objects=16, steps=10, guidance=2.0)
     chosen = vars(parser.parse_args())

@@ -4,6 +4,7 @@ The form for data small enough to sit in memory or in a memory map: one ``NAME.i
 pictures on white and one ``NAME.orbits.npy`` of seats, object by object.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,10 +68,17 @@ class PairBatch:
         return [row // targets for row in range(photos * targets)]
 
 
+PHOTO_POLAR = (math.radians(30), math.radians(105))
+"""Polar angles from which people take photos: 60° above the object to 15° below it."""
+
+
 def draw_pairs(views: ViewSet, rng: np.random.Generator, photos: int, targets: int) -> PairBatch:
-    """Draw objects, a photo of each and ``targets`` other views of it."""
+    """Draw objects, a photo of each from a usual height, and ``targets`` other views of it.
+
+    An object without any view in ``PHOTO_POLAR`` gives any of its views as the photo.
+    """
     item = rng.integers(len(views), size=photos)
-    order = np.stack([rng.permutation(views.images.shape[1])[: targets + 1] for _ in range(photos)])
+    order = np.stack([_photo_first(views.orbits[i, :, 0], rng)[: targets + 1] for i in item])
     pose = torch.stack(
         [
             pose_token(views.orbit(i, seen[0]), views.orbit(i, view))
@@ -79,3 +87,12 @@ def draw_pairs(views: ViewSet, rng: np.random.Generator, photos: int, targets: i
         ]
     )
     return PairBatch(item, order[:, 0], order[:, 1:], pose)
+
+
+def _photo_first(
+    polar: Float32[np.ndarray, " views"], rng: np.random.Generator
+) -> Int[np.ndarray, " views"]:
+    order = rng.permutation(len(polar))
+    usual = (polar[order] >= PHOTO_POLAR[0]) & (polar[order] <= PHOTO_POLAR[1])
+    first = int(usual.argmax())  # 0 if none is
+    return np.concatenate([order[first : first + 1], np.delete(order, first)])

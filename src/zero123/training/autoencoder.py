@@ -1,6 +1,7 @@
 """The small autoencoder: an encoder that is computed, and a decoder that is trained."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -77,48 +78,66 @@ def train_autoencoder(
         report(step, loss.item())
 
 
-@torch.no_grad()
-def principal_patterns(
-    pictures: Float[Tensor, "b 3 h w"], channels: int
-) -> tuple[Float[Tensor, "192 c"], Float[Tensor, " c"], Float[Tensor, " c"]]:
-    """Find patterns of which 8×8 patches are well made, as darkness below white.
+@dataclass(frozen=True)
+class PatchEncoder:
+    """A linear encoder: how much of each of a few patterns is in every 8×8 patch of a picture.
 
-    The first three are flat colours, so that the mean colour of a patch is kept whole: by strength
-    alone only one direction of colour enters, and red comes out brown. The others are the strongest
-    patterns of what remains.
-
-    Returns:
-        Orthonormal patterns over (colour, row, column), and the mean and spread of their amounts
-        over all patches.
+    Amounts are of darkness below white, so that white paper is zero before centring.
     """
-    patches = torch.nn.functional.unfold(1 - pictures, 8, stride=8).transpose(1, 2).flatten(0, 1)
-    moments = patches.T @ patches / len(patches)
-    flat = torch.eye(3).repeat_interleave(64, dim=0) / 8
-    flat = flat @ torch.linalg.eigh(flat.T @ moments @ flat).eigenvectors.flip(1)
-    without = torch.eye(192) - flat @ flat.T
-    details = torch.linalg.eigh(without @ moments @ without).eigenvectors.flip(1)
-    patterns = torch.cat([flat, details[:, : channels - 3]], dim=1)
-    amounts = patches @ patterns
-    return patterns, amounts.mean(0), amounts.std(0)
+
+    patterns: Float[Tensor, "192 c"]
+    """Orthonormal, over (colour, row, column)."""
+    mean: Float[Tensor, " c"]
+    """Mean amounts over all patches."""
+    gain: Float[Tensor, " c"]
+    """Factors of the centred amounts."""
+
+    @classmethod
+    @torch.no_grad()
+    def fit(cls, pictures: Float[Tensor, "b 3 h w"], channels: int) -> "PatchEncoder":
+        """Find the patterns of which the patches of ``pictures``, in [0, 1], are well made.
+
+        The first three are flat colours, so that the mean colour of a patch is kept whole: by
+        strength alone only one direction of colour enters, and red comes out brown. The others are
+        the strongest patterns of what remains.
+
+        The latents' spreads fall with the square root of the patterns' strength, from 2 after
+        multiplication by ``LATENT_SCALE``: with equal spreads the denoiser learns detail that
+        hardly shows before colour and shape, and with the patterns' own it drowns detail in noise.
+        """
+        patches = _patches(pictures).flatten(0, 1)
+        moments = patches.T @ patches / len(patches)
+        flat = torch.eye(3).repeat_interleave(64, dim=0) / 8
+        flat = flat @ torch.linalg.eigh(flat.T @ moments @ flat).eigenvectors.flip(1)
+        without = torch.eye(192) - flat @ flat.T
+        details = torch.linalg.eigh(without @ moments @ without).eigenvectors.flip(1)
+        patterns = torch.cat([flat, details[:, : channels - 3]], dim=1)
+        amounts = patches @ patterns
+        std = amounts.std(0)
+        return cls(patterns, amounts.mean(0), 2 * (std / std[0]).sqrt() / std / LATENT_SCALE)
+
+    @torch.no_grad()
+    def encode(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h/8 w/8"]:
+        """Latents of pictures in [0, 1], not yet multiplied by ``LATENT_SCALE``."""
+        amounts = (_patches(pictures) @ self.patterns - self.mean) * self.gain
+        height = pictures.shape[-2] // 8
+        return rearrange(amounts, "b (h w) c -> b c h w", h=height)
+
+
+def _patches(pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n 192"]:
+    return nn.functional.unfold(1 - pictures, 8, stride=8).transpose(1, 2)
 
 
 @torch.no_grad()
-def write_encoder(
-    vae: AutoencoderTiny,
-    patterns: Float[Tensor, "192 c"],
-    mean: Float[Tensor, " c"],
-    std: Float[Tensor, " c"],
-) -> None:
-    """Write principal patterns into the encoder's convolutions: nothing is left to train there.
+def write_encoder(vae: AutoencoderTiny, encoder: PatchEncoder) -> None:
+    """Write a patch encoder into the convolutions of ``vae``: nothing is left to train there.
 
     Each halving moves the four pixels of a square into channels, 3 -> 12 -> 48; the last one takes
     the patterns' amounts, positive and negative parts apart, for the blocks between hold a
-    rectifier. Blocks do nothing else. The channels' spreads fall with the square root of their
-    strength, from 2 after multiplication by ``LATENT_SCALE``: with equal ones the denoiser learns
-    detail that hardly shows before colour and shape, and with their own it drowns detail in noise.
+    rectifier. Blocks do nothing else.
     """
-    channels = len(std)
-    gain = 2 * (std / std[0]).sqrt() / std / LATENT_SCALE
+    patterns, mean, gain = encoder.patterns, encoder.mean, encoder.gain
+    channels = len(gain)
     first, *halvings, last = (m for m in vae.encoder.layers if isinstance(m, nn.Conv2d))
     assert first.bias is not None
     assert last.bias is not None
@@ -152,3 +171,29 @@ def write_encoder(
 
 
 _HALVES = dict.fromkeys(("y2", "y1", "y0", "x2", "x1", "x0"), 2)
+
+
+@torch.no_grad()
+def start_decoder(vae: AutoencoderTiny, encoder: PatchEncoder) -> None:
+    """Let the decoder of ``vae`` begin as the mean colour of each patch; the rest starts small.
+
+    Without it the rarer directions of colour are learnt last: red stays brown for an hour.
+    """
+    first, *doublings, last = (m for m in vae.decoder.layers if isinstance(m, nn.Conv2d))
+    assert first.bias is not None
+    assert last.bias is not None
+    flat = encoder.patterns[::64].clone()  # what a pattern adds to each colour: constant over the patch
+    flat[:, 3:] = 0
+    for conv in (first, *doublings, last):
+        conv.weight[:3] *= 0 if conv is not last else 0.1
+    first.weight[:3, :, 1, 1] = flat / encoder.gain
+    first.bias[:3] = flat @ encoder.mean
+    for block in vae.decoder.layers:
+        if isinstance(block, AutoencoderTinyBlock):
+            block.conv[-1].weight[:3] = 0
+    for colour in range(3):
+        for conv in doublings:
+            conv.weight[colour, colour, 1, 1] = 1
+        last.weight[colour, :3] = 0
+        last.weight[colour, colour, 1, 1] = -1  # darkness again
+        last.bias[colour] = 1

@@ -35,8 +35,8 @@ class LoopConfig:
     """Steps of linear warm-up."""
     cooldown: float = 0.3
     """Last share of the steps, over which the rate falls to zero on a cosine."""
-    ema_decay: float = 0.998
-    last: float = 0.15
+    ema_decay: float = 0.999
+    last: float = 0.3
     """Share of rows at the last timestep."""
     drop: float = 0.1
     """Share of rows without condition."""

@@ -6,6 +6,7 @@ from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from zero123.models import PoseProjection
+from zero123.training.autoencoder import LATENT_SCALE
 
 IMAGE_SIZE = 128
 LATENT_CHANNELS = 8
@@ -14,7 +15,7 @@ CONTEXT_DIM = 192
 
 def mini_unet() -> UNet2DConditionModel:
     """11 M parameters on 16×16 latents; attention from 8×8 down, where it is cheap."""
-    return UNet2DConditionModel(
+    unet: UNet2DConditionModel = UNet2DConditionModel(
         sample_size=IMAGE_SIZE // 8,
         in_channels=2 * LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
@@ -25,6 +26,9 @@ def mini_unet() -> UNet2DConditionModel:
         cross_attention_dim=CONTEXT_DIM,
         attention_head_dim=4,  # heads, in spite of the name
     )
+    # the photo's latent comes unscaled: as loud as the noisy one from the start
+    unet.conv_in.weight.data[:, LATENT_CHANNELS:] *= LATENT_SCALE
+    return unet
 
 
 def mini_image_encoder() -> CLIPVisionModelWithProjection:
