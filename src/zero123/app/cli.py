@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from zero123.app.evaluate import Evaluate
+
 if TYPE_CHECKING:
     from zero123.images import FramedPhoto
     from zero123.pipeline import Zero123Pipeline
@@ -217,6 +219,121 @@ class Convert:
 
 
 @dataclass(frozen=True)
+class Render:
+    """Make a data set: render meshes from cameras all around, light and seats as in the original.
+
+    Run it again and it goes on where it stopped. What became of each object stands in report.csv.
+    Exit code 0: finished, though objects may be skipped; 1: nothing could be rendered; 2: stopped.
+    """
+
+    sources: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Mesh files, folders, archives, procedural:N, objaverse:FILTERS or objaverse-xl:FILTERS."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Folder of the data set."""
+    views: int = 12
+    """Pictures of each object."""
+    size: int = 512
+    """Side of the pictures, pixels."""
+    renderer: Literal["cycles", "fast"] = "cycles"
+    """Blender's ray tracer; or ours, which only rasterises, in milliseconds."""
+    engine: Literal["local", "ray"] = "local"
+    """Processes of this machine; or of the Ray cluster at RAY_ADDRESS, else of one started here."""
+    format: Literal["views", "shards"] = "views"
+    """A folder an object, as published; or WebDataset shards with hashes."""
+    seed: int = 0
+    """The same seed gives an object the same cameras and light."""
+    limit: int | None = None
+    """Render the first objects only."""
+    workers: int | None = None
+    """Objects at once; all cores if left out."""
+    keep_grey: bool = False
+    """Render objects without any colour too, unpainted .stl files for one."""
+    seconds: float = 600.0
+    """Longest time for an object."""
+    gigabytes: float = 4.0
+    """Most memory for a worker."""
+    megabytes: float = 512.0
+    """Largest mesh file."""
+
+    def run(self) -> Path:
+        """Render, and say how it went; exit 1 if nothing could be rendered."""
+        from zero123.app.data import render
+        from zero123.data.bench import RenderJob
+
+        job = RenderJob(
+            views=self.views,
+            size=self.size,
+            renderer=self.renderer,
+            seed=self.seed,
+            keep_grey=self.keep_grey,
+            seconds=self.seconds,
+            gigabytes=self.gigabytes,
+            megabytes=self.megabytes,
+        )
+        report = render(
+            self.sources, self.limit, job, self.out, self.format, self.engine, self.workers
+        )
+        if not report.done:
+            sys.exit(1)
+        return self.out
+
+
+@dataclass(frozen=True)
+class Check:
+    """Look at every hash, camera and picture of a data set; exit 1 if something is bad."""
+
+    source: Annotated[str, tyro.conf.Positional]
+    """Folder of views or shards, archive of views, or the URL of either."""
+
+    def run(self) -> None:
+        """List what is bad."""
+        from zero123.data.check import check
+
+        faults = check(self.source)
+        for fault in faults:
+            print(fault)
+        if faults:
+            sys.exit(1)
+        print("nothing bad found")
+
+
+@dataclass(frozen=True)
+class Show:
+    """Lay some objects of a data set out on one picture."""
+
+    source: Annotated[str, tyro.conf.Positional]
+    """Folder of views or shards, archive of views, or the URL of either."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Picture file."""
+    objects: int = 8
+    """How many, spread over the data set."""
+    views: int = 6
+    """How many of each."""
+
+    def run(self) -> Path:
+        """Write the picture."""
+        from zero123.data.check import show
+        from zero123.images import save_picture
+
+        save_picture(show(self.source, self.objects, self.views), self.out)
+        return self.out
+
+
+@dataclass(frozen=True)
+class Data:
+    """Check a data set, or show it."""
+
+    command: tyro.conf.OmitSubcommandPrefixes[
+        Annotated[Check, tyro.conf.subcommand("check")]
+        | Annotated[Show, tyro.conf.subcommand("show")]
+    ]
+
+    def run(self) -> Path | None:
+        """Do which was asked."""
+        return self.command.run()
+
+
+@dataclass(frozen=True)
 class Models:
     """List the models that can be named."""
 
@@ -251,6 +368,9 @@ def main(arguments: list[str] | None = None) -> None:
         "view": View,
         "orbit": Orbit,
         "convert": Convert,
+        "render": Render,
+        "data": Data,
+        "evaluate": Evaluate,
         "models": Models,
         "doctor": Doctor,
     }

@@ -1,4 +1,4 @@
-"""From mesh files to our meshes, without what readers round, drop or leave at zero."""
+"""Between mesh files and our meshes, without what readers round, drop or leave at zero."""
 
 import importlib.util
 import io
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 
 from zero123.data.color import linear_from_srgb
@@ -70,6 +70,93 @@ def load_mesh(path: Path, up: Literal["y", "z"] | None = None) -> Mesh:
         raise MeshError(
             f"{path.name}: not readable as {suffix or 'a mesh'} ({kind}: {problem})"
         ) from problem
+
+
+def write_glb(mesh: Mesh, path: Path) -> None:
+    """Write an object as binary glTF, y-up; ``load_mesh`` reads the same object back.
+
+    The same mesh gives the same bytes. Surfaces are fully rough, seen from both sides.
+    """
+    buffer = _Buffer()
+    primitives: list[dict[str, Any]] = []
+    materials: list[dict[str, Any]] = []
+    for texture in np.unique(mesh.texture_of_face).tolist():
+        mine = np.flatnonzero(mesh.texture_of_face == texture)
+        attributes = {
+            "POSITION": buffer.add_rows(_y_up(mesh.vertices[mesh.faces[mine]])),
+            "NORMAL": buffer.add_rows(_y_up(mesh.normals[mine])),
+            "COLOR_0": buffer.add_rows(mesh.colors[mine]),
+        }
+        look: dict[str, Any] = {"metallicFactor": 0, "roughnessFactor": 1}
+        material = {"pbrMetallicRoughness": look, "doubleSided": True}
+        if texture >= 0:
+            attributes["TEXCOORD_0"] = buffer.add_rows(mesh.uv[mine])
+            look["baseColorTexture"] = {"index": texture}
+            material |= {"alphaMode": "MASK", "alphaCutoff": 0.5}
+        primitives.append({"attributes": attributes, "material": len(materials)})
+        materials.append(material)
+    images = [
+        {"bufferView": buffer.add(_png(texture)), "mimeType": "image/png"}
+        for texture in mesh.textures
+    ]
+    header: dict[str, Any] = {
+        "asset": {"version": "2.0"},
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"mesh": 0}],
+        "meshes": [{"primitives": primitives}],
+        "materials": materials,
+        "accessors": buffer.accessors,
+        "bufferViews": buffer.views,
+        "buffers": [{"byteLength": len(buffer.data)}],
+    }
+    if images:
+        header["images"] = images
+        header["textures"] = [{"source": index} for index in range(len(images))]
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 4)
+    chunks = struct.pack("<I4s", len(text), b"JSON") + text
+    chunks += struct.pack("<I4s", len(buffer.data), b"BIN\0") + buffer.data
+    path.write_bytes(struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks)
+
+
+class _Buffer:
+    """The binary chunk of a glTF file, as it grows, and where in it what is."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.views: list[dict[str, int]] = []
+        self.accessors: list[dict[str, Any]] = []
+
+    def add(self, data: bytes) -> int:
+        """Append bytes; the number of their view."""
+        self.views.append({"buffer": 0, "byteOffset": len(self.data), "byteLength": len(data)})
+        self.data += data + b"\0" * (-len(data) % 4)
+        return len(self.views) - 1
+
+    def add_rows(self, corners: Float32[np.ndarray, "F 3 width"]) -> int:
+        """Append one row a corner; the number of their accessor."""
+        rows = corners.reshape(-1, corners.shape[-1])
+        accessor = {
+            "bufferView": self.add(rows.astype("<f4").tobytes()),
+            "componentType": 5126,  # float
+            "count": len(rows),
+            "type": f"VEC{rows.shape[1]}",
+            "min": rows.min(axis=0).tolist(),
+            "max": rows.max(axis=0).tolist(),
+        }
+        self.accessors.append(accessor)
+        return len(self.accessors) - 1
+
+
+def _y_up(rows: Float32[np.ndarray, "F 3 3"]) -> Float32[np.ndarray, "F 3 3"]:
+    return np.stack([rows[..., 0], rows[..., 2], -rows[..., 1]], axis=-1)
+
+
+def _png(picture: UInt8[np.ndarray, "h w 4"]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG")
+    return file.getvalue()
 
 
 def _trimesh() -> Any:

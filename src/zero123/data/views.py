@@ -7,6 +7,7 @@ pictures on white and one ``NAME.orbits.npy`` of seats, object by object.
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,6 +15,10 @@ from jaxtyping import Float, Float32, Int, UInt8
 from torch import Tensor
 
 from zero123.geometry import Orbit, pose_token
+
+Compositing = Literal["blended", "original"]
+"""How renders come onto white: by their alpha; or as the original's data loader did it: pixels of
+alpha 0 become white, and all others keep their colour, soft edges and glass too."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,11 @@ class ViewSet:
     @staticmethod
     def on_white(
         rgba: UInt8[np.ndarray, "*views H W 4"],
+        compositing: Compositing = "blended",
     ) -> UInt8[np.ndarray, "*views H W 3"]:
-        """Composite straight RGBA renders on white."""
+        """Put straight RGBA renders on white."""
+        if compositing == "original":
+            return np.where(rgba[..., 3:] == 0, np.uint8(255), rgba[..., :3])
         alpha = rgba[..., 3:].astype(np.float32) / 255
         return np.round(rgba[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
 
@@ -70,15 +78,27 @@ class PairBatch:
 
 PHOTO_POLAR = (math.radians(30), math.radians(105))
 """Polar angles from which people take photos: 60° above the object to 15° below it."""
+_NEARBY = math.radians(35)
+"""Fall-off of the chance to be drawn as a near target, over the angle to the photo's direction."""
 
 
-def draw_pairs(views: ViewSet, rng: np.random.Generator, photos: int, targets: int) -> PairBatch:
+def draw_pairs(
+    views: ViewSet, rng: np.random.Generator, photos: int, targets: int, near: float = 0.0
+) -> PairBatch:
     """Draw objects, a photo of each from a usual height, and ``targets`` other views of it.
 
     An object without any view in ``PHOTO_POLAR`` gives any of its views as the photo.
+
+    Args:
+        views: what to draw from.
+        rng: every number comes from it.
+        photos: how many objects.
+        targets: how many views of each, all different.
+        near: share of photos whose targets lean to those nearby. There the photo tells most
+            of the answer, and a network finds out what the camera's numbers mean.
     """
     item = rng.integers(len(views), size=photos)
-    order = np.stack([_photo_first(views.orbits[i, :, 0], rng)[: targets + 1] for i in item])
+    order = np.stack([_order(views.orbits[i], rng, near)[: targets + 1] for i in item])
     pose = torch.stack(
         [
             pose_token(views.orbit(i, seen[0]), views.orbit(i, view))
@@ -89,10 +109,17 @@ def draw_pairs(views: ViewSet, rng: np.random.Generator, photos: int, targets: i
     return PairBatch(item, order[:, 0], order[:, 1:], pose)
 
 
-def _photo_first(
-    polar: Float32[np.ndarray, " views"], rng: np.random.Generator
+def _order(
+    orbits: Float32[np.ndarray, "views 3"], rng: np.random.Generator, near: float
 ) -> Int[np.ndarray, " views"]:
-    order = rng.permutation(len(polar))
-    usual = (polar[order] >= PHOTO_POLAR[0]) & (polar[order] <= PHOTO_POLAR[1])
-    first = int(usual.argmax())  # 0 if none is
-    return np.concatenate([order[first : first + 1], np.delete(order, first)])
+    """Put the photo first, then the targets as drawn."""
+    polar, azimuth, _ = orbits.astype(np.float64).T
+    usual = np.flatnonzero((polar >= PHOTO_POLAR[0]) & (polar <= PHOTO_POLAR[1]))
+    photo = rng.choice(usual if len(usual) else len(polar))
+    flat = np.sin(polar)
+    directions = np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), np.cos(polar)], axis=1)
+    angle = np.arccos(np.clip(directions @ directions[photo], -1, 1))
+    chance = np.exp(-angle / _NEARBY) if rng.random() < near else np.ones(len(polar))
+    wait = rng.exponential(size=len(polar)) / chance  # the first to come are a weighted draw
+    wait[photo] = -1
+    return np.argsort(wait)
