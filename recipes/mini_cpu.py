@@ -19,6 +19,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,10 @@ from zero123.training.autoencoder import (
     train_autoencoder,
     write_encoder,
 )
-from zero123.training.loop import LatentViews, LoopConfig, Student, train
+from zero123.training.checkpoints import checkpoints, load_checkpoint
+from zero123.training.config import PRESETS
+from zero123.training.features import FeatureViews
+from zero123.training.loop import Share, take_average, train
 from zero123.training.mini import (
     IMAGE_SIZE,
     LATENT_CHANNELS,
@@ -56,6 +60,7 @@ from zero123.training.mini import (
     mini_scheduler,
     mini_unet,
 )
+from zero123.training.student import Student
 from zero123.weights import Components, Settings, save_model
 
 RUN = Path("runs/mini")
@@ -158,53 +163,43 @@ def write_latents(encoder: PatchEncoder, name: str) -> None:
     np.save(RUN / f"{name}.latents.npy", np.stack(made))
 
 
-def new_student() -> Student:
-    """A student with fresh weights."""
-    return Student(mini_unet(), mini_image_encoder(), mini_projection())
+def new_parts(vae: AutoencoderTiny) -> Components:
+    """A model with fresh weights around an autoencoder."""
+    vae.register_to_config(scaling_factor=LATENT_SCALE)
+    return Components(
+        unet=mini_unet(),
+        vae=vae,
+        image_encoder=mini_image_encoder(),
+        projection=mini_projection(),
+        scheduler=mini_scheduler(),
+        settings=Settings(steps=10, guidance=2.0, eta=0.0, name="mini", licence="MIT"),
+    )
 
 
 def denoiser(steps: int) -> None:
     """Train the denoiser, the image encoder and the projection."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    student, ema = new_student(), new_student()
-    ema.load_state_dict(student.state_dict())
-    for net in (student, ema):
-        net.unet.to(memory_format=torch.channels_last)
-    student.unet.compile()  # two minutes, then 1.3 times as fast
-    sets = [(LatentViews.open(RUN, "meshes"), 0.5), (LatentViews.open(RUN, "procedural"), 0.5)]
+    config = replace(PRESETS["mini"], steps=steps)
+    student = Student(new_parts(AutoencoderTiny.from_pretrained(RUN / "vae")), config)
+    shares = [Share(FeatureViews.open(RUN, name)) for name in ("meshes", "procedural")]
     log = (RUN / "log.jsonl").open("a", buffering=1)
     recent: collections.deque[float] = collections.deque(maxlen=200)
 
     def report(row: dict[str, float]) -> None:
         recent.append(row["loss"])
-        if row["step"] % 20 == 19:
+        if row["step"] % 20 == 0:
             log.write(json.dumps({**row, "mean loss": float(np.mean(recent))}) + "\n")
 
-    config = LoopConfig(steps=steps)
-    train(student, ema, mini_scheduler(), LATENT_SCALE, sets, config, RUN, report)
-
-
-def trained() -> tuple[Student, AutoencoderTiny]:
-    """The running average of the trained weights, and the autoencoder."""
-    state = torch.load(RUN / "checkpoint.pt", weights_only=True)
-    student = new_student()
-    student.load_state_dict(state["ema"])
-    vae = next(RUN / name for name in ("vae-final", "vae") if (RUN / name).exists())
-    return student.eval(), AutoencoderTiny.from_pretrained(vae)
+    run = RUN / "denoiser"
+    train(student, LATENT_SCALE, shares, run, resume=bool(checkpoints(run)), report=report)
 
 
 def export(to: Path) -> None:
-    """Write the model as it ships: half precision, hashes, its own sampling settings."""
-    student, vae = trained()
-    vae.register_to_config(scaling_factor=LATENT_SCALE)
-    parts = Components(
-        unet=student.unet,
-        vae=vae.eval(),
-        image_encoder=student.image_encoder,
-        projection=student.projection,
-        scheduler=mini_scheduler(),
-        settings=Settings(steps=10, guidance=2.0, eta=0.0, name="mini", licence="MIT"),
+    """Write the running average as it ships: half precision, hashes, its own settings."""
+    parts = new_parts(AutoencoderTiny.from_pretrained(RUN / "vae-final"))
+    take_average(
+        Student(parts, PRESETS["mini"]), load_checkpoint(checkpoints(RUN / "denoiser")[-1])
     )
     save_model(parts, to, dtype=torch.float16)
 

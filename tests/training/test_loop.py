@@ -1,128 +1,229 @@
-import copy
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+from tests.training.conftest import TINY, tiny_data, tiny_parts
 
-from zero123.data.views import ViewSet, draw_pairs
-from zero123.models import Condition, PoseProjection
-from zero123.training.loop import LatentViews, LoopConfig, Student, train
-from zero123.training.mini import mini_scheduler
-from zero123.training.objective import Draws, draw, view_loss
-
-
-def student() -> Student:
-    torch.manual_seed(0)
-    return Student(
-        UNet2DConditionModel(
-            sample_size=4,
-            in_channels=8,
-            out_channels=4,
-            block_out_channels=(32, 32),
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-            layers_per_block=1,
-            cross_attention_dim=8,
-            attention_head_dim=2,
-        ),
-        CLIPVisionModelWithProjection(
-            CLIPVisionConfig(
-                hidden_size=16,
-                intermediate_size=16,
-                num_hidden_layers=1,
-                num_attention_heads=2,
-                image_size=16,
-                patch_size=8,
-                projection_dim=8,
-            )
-        ),
-        PoseProjection(embed_dim=8, context_dim=8),
-    )
+from zero123.data.views import draw_pairs
+from zero123.training.checkpoints import CheckpointError, checkpoints, load_checkpoint
+from zero123.training.config import PRESETS, TrainConfig
+from zero123.training.loop import MAX_SKIPS, Share, TrainingError, batch_of, rate_factor, train
+from zero123.training.student import Student
 
 
-@pytest.fixture
-def data() -> LatentViews:
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (5, 6, 32, 32, 3), dtype=np.uint8)
-    seats = rng.uniform([0.2, -3, 1.5], [2.9, 3, 2.2], (5, 6, 3)).astype(np.float32)
-    latents = rng.normal(size=(5, 6, 4, 4, 4)).astype(np.float16)
-    return LatentViews(ViewSet(images, seats), latents)
+def run(folder, config: TrainConfig = TINY, data=None, **options):
+    student = Student(tiny_parts(), config)
+    average = train(student, 1.0, [Share(data or tiny_data())], folder, **options)
+    names = student.trained()
+    return {f"now {n}": p.detach() for n, p in names.items()} | average
 
 
-CONFIG = LoopConfig(steps=4, photos=2, targets=2, warmup=1, average_every=2, save_every=2)
+def same(one, other, atol: float = 0.0) -> bool:
+    assert one.keys() == other.keys()
+    return all((one[name] - other[name]).abs().max() <= atol for name in one)
 
 
-def run(data: LatentViews, folder, stop_at: int | None = None) -> dict[str, torch.Tensor]:
-    trained = student()
-    ema = copy.deepcopy(trained)
-
-    def report(row: dict[str, float]) -> None:
+@pytest.mark.parametrize("stop_at", [1, 2, 3])
+def test_stopped_and_resumed_is_the_same_to_the_byte(tmp_path, stop_at):
+    def stop(row):
         if row["step"] == stop_at:
             raise KeyboardInterrupt
 
-    train(trained, ema, mini_scheduler(), 1.0, [(data, 1.0)], CONFIG, folder, report)
-    return {**{f"a.{k}": v for k, v in trained.state_dict().items()}, **ema.state_dict()}
-
-
-@pytest.mark.parametrize("stop_at", [1, 2])
-def test_stopped_and_started_again_is_the_same_to_the_byte(data, tmp_path, stop_at):
-    straight = run(data, tmp_path / "straight")
+    straight = run(tmp_path / "straight")
     with pytest.raises(KeyboardInterrupt):
-        run(data, tmp_path / "stopped", stop_at)
-    resumed = run(data, tmp_path / "stopped")
-    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+        run(tmp_path / "stopped", report=stop)
+    assert same(straight, run(tmp_path / "stopped", resume=True))
 
 
-def test_a_loss_that_is_no_number_stops_before_it_does_harm(data, tmp_path):
-    broken = LatentViews(data.views, np.full_like(data.latents, np.nan))
-    with pytest.raises(FloatingPointError, match="the loss of step 0 is nan"):
-        run(broken, tmp_path)
-    assert not (tmp_path / "checkpoint.pt").exists()
+SCRIPT = textwrap.dedent(
+    """
+    import sys, time
+    from dataclasses import replace
+    from pathlib import Path
+    import torch
+    from tests.training.conftest import TINY, tiny_data, tiny_parts
+    from zero123.training.loop import Share, train
+    from zero123.training.student import Student
+
+    torch.set_num_threads(1)
+    folder, steps, micro, slow, resume = sys.argv[1:]
+    config = replace(
+        TINY, steps=int(steps), micro_batches=int(micro), photos=8, save_every=5,
+        learning_rate=1e-4, projection_rate=1e-4,
+    )
+    student = Student(tiny_parts(), config)
+    train(
+        student, 1.0, [Share(tiny_data())], Path(folder), resume == "resume",
+        report=lambda row: time.sleep(float(slow)),
+    )
+    """
+)
 
 
-def test_checkpoints_fall_on_averagings():
-    with pytest.raises(ValueError, match="multiple of average_every = 8, got 9"):
-        LoopConfig(steps=1, save_every=9)
+def launch(folder, steps: int, micro: int = 1, processes: int = 1, slow: float = 0, resume=""):
+    arguments = [str(a) for a in (folder, steps, micro, slow, resume)]
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "OMP_NUM_THREADS": "1",
+        "ACCELERATE_USE_CPU": "1",
+    }
+    script = folder.parent / "script.py"
+    script.write_text(SCRIPT)
+    many = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [sys.executable, *(many if processes > 1 else []), str(script), *arguments]
+    return subprocess.Popen(command, env=environment, start_new_session=True)
 
 
-def test_a_photo_is_never_its_own_target(data):
-    batch = draw_pairs(data.views, np.random.default_rng(0), photos=50, targets=4)
+def finished(process, folder) -> dict[str, torch.Tensor]:
+    assert process.wait(timeout=240) == 0
+    state = load_checkpoint(checkpoints(folder)[-1])
+    return {f"now {n}": p for n, p in state["student"].items()} | state["average"]
+
+
+def test_killed_and_resumed_is_the_same_to_the_byte(tmp_path):
+    killed = launch(tmp_path / "killed", 40, slow=0.05)
+    while not any("step-0000002" in path.name for path in checkpoints(tmp_path / "killed")):
+        assert killed.poll() is None
+        time.sleep(0.02)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    straight = finished(launch(tmp_path / "straight", 40), tmp_path / "straight")
+    resumed = finished(launch(tmp_path / "killed", 40, resume="resume"), tmp_path / "killed")
+    assert same(straight, resumed)
+
+
+@pytest.mark.parametrize(("micro", "processes"), [(2, 1), (1, 2)])
+def test_a_batch_in_parts_is_the_same_batch(tmp_path, micro, processes):
+    whole = finished(launch(tmp_path / "whole", 10), tmp_path / "whole")
+    parts = finished(launch(tmp_path / "parts", 10, micro, processes), tmp_path / "parts")
+    assert same(whole, parts, atol=1e-5)
+
+
+def broken_data(bad_items: list[int]):
+    data = tiny_data()
+    latents = data.latents.copy()
+    latents[bad_items] = np.nan
+    return replace(data, latents=latents)
+
+
+def test_a_bad_step_is_skipped_counted_and_said(tmp_path):
+    said, rows = [], []
+    run(
+        tmp_path,
+        replace(TINY, steps=12, photos=1),
+        broken_data([0]),
+        report=rows.append,
+        say=said.append,
+    )
+    skipped = int(rows[-1]["skipped"])
+    assert 0 < skipped < 12
+    assert len(said) == skipped
+    assert "its loss is nan" in said[0]
+    state = load_checkpoint(checkpoints(tmp_path)[-1])
+    assert all(p.isfinite().all() for p in [*state["student"].values(), *state["average"].values()])
+
+
+def test_after_ten_bad_steps_it_goes_back_and_the_third_time_it_stops(tmp_path):
+    said = []
+    with pytest.raises(TrainingError, match=r"for the 3rd time.*is the last good state"):
+        run(tmp_path, replace(TINY, steps=99), broken_data([0, 1, 2, 3, 4]), say=said.append)
+    assert sum("back to step-00000000.pt" in sentence for sentence in said) == 2
+    assert len(said) == 3 * MAX_SKIPS + 2
+    state = load_checkpoint(checkpoints(tmp_path)[-1])
+    fresh = Student(tiny_parts(), TINY).trained()
+    assert all(torch.equal(state["student"][name], p) for name, p in fresh.items())
+
+
+def test_a_full_disk_leaves_the_older_checkpoints(tmp_path, monkeypatch):
+    save = torch.save
+
+    def full(state, file):
+        if state["step"] == 4:
+            file.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        save(state, file)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match=r"step 4 could not be written.*older ones are still there"):
+        run(tmp_path)
+    assert [path.name for path in checkpoints(tmp_path)] == ["step-00000000.pt", "step-00000002.pt"]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_resuming_wants_the_same_run(tmp_path):
+    with pytest.raises(CheckpointError, match="no checkpoint to resume from"):
+        run(tmp_path / "none", resume=True)
+    run(tmp_path / "done")
+    with pytest.raises(TrainingError, match="holds a run"):
+        run(tmp_path / "done")
+    with pytest.raises(TrainingError, match="another configuration"):
+        run(tmp_path / "done", replace(TINY, learning_rate=1.0), resume=True)
+    newest = checkpoints(tmp_path / "done")[-1]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match=r"step-00000004.pt is no readable checkpoint"):
+        run(tmp_path / "done", resume=True)
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path):
+    run(tmp_path, replace(TINY, steps=6, keep=2))
+    assert [path.name for path in checkpoints(tmp_path)] == ["step-00000004.pt", "step-00000006.pt"]
+
+
+def test_a_fixed_batch_is_learnt(tmp_path):
+    rows = []
+    config = replace(
+        TINY, steps=60, photos=1, targets=1, last=1.0, drop_share=0.0, learning_rate=3e-3, warmup=5
+    )
+    data = tiny_data()
+    one = replace(data, latents=np.broadcast_to(data.latents[:1, :1], data.latents.shape))
+    run(tmp_path, config, one, report=rows.append)
+    assert np.mean([row["loss"] for row in rows[-5:]]) < 0.2 * rows[0]["loss"]
+
+
+@pytest.mark.parametrize("rank", [2, 4])
+def test_adapters_leave_the_weights_alone(tmp_path, rank):
+    config = replace(TINY, lora_rank=rank, trains_image_encoder=False)
+    trained = Student(tiny_parts(), config)
+    before = {n: p.clone() for n, p in trained.named_parameters() if not p.requires_grad}
+    train(trained, 1.0, [Share(tiny_data())], tmp_path)
+    now = dict(trained.named_parameters())
+    assert all(torch.equal(now[name], p) for name, p in before.items())
+    assert all("lora" in name or "projection" in name for name in trained.trained())
+    assert any(p.any() for name, p in trained.trained().items() if "lora_B" in name)
+
+
+def test_a_step_draws_the_same_photos_in_however_many_parts(student):
+    key, shares = (0, 0, 3), [Share(tiny_data())]
+    whole = batch_of(shares, student, 1.0, key, range(4))
+    half = batch_of(shares, student, 1.0, key, range(2, 4))
+    assert torch.equal(whole.targets[4:], half.targets)
+    assert torch.equal(whole.draws.noise[4:], half.draws.noise)
+
+
+def test_rates_rise_stay_and_fall():
+    config = replace(TINY, steps=100, warmup=10, cooldown=0.5)
+    factors = [rate_factor(config, step) for step in range(100)]
+    assert factors[:10] == pytest.approx([(n + 1) / 10 for n in range(10)])
+    assert factors[10:50] == [1.0] * 40
+    assert factors[-1] < 0.01
+    assert factors[50:] == sorted(factors[50:], reverse=True)
+
+
+def test_a_photo_is_never_its_own_target():
+    views = tiny_data().views
+    batch = draw_pairs(views, np.random.default_rng(0), photos=50, targets=4, near=0.5)
     assert (batch.target_view != batch.photo_view[:, None]).all()
     assert batch.photo_of_row == [row // 4 for row in range(200)]
 
 
-def test_the_perfect_answer_has_no_loss(monkeypatch):
-    latents = torch.randn(6, 4, 4, 4)
-    draws = draw(latents, torch.Generator().manual_seed(0), last=0.5, drop=0.0)
-    scheduler = mini_scheduler()
-    velocity = scheduler.get_velocity(latents, draws.noise, draws.timestep)
-    unet = student().unet
-    monkeypatch.setattr(unet, "forward", lambda *_, **__: (velocity,))
-    condition = Condition(torch.zeros(6, 1, 8), torch.zeros(6, 4, 4, 4))
-    assert float(view_loss(unet, scheduler, latents, condition, draws)) == 0
-
-
-def test_draws_come_from_their_generator_alone():
-    latents = torch.randn(6, 4, 4, 4)
-    one, two = (draw(latents, torch.Generator().manual_seed(0), 0.5, 0.1) for _ in range(2))
-    assert torch.equal(one.timestep, two.timestep)
-    assert torch.equal(one.noise, two.noise)
-
-
-def test_a_dropped_row_sees_what_guidance_shows(monkeypatch):
-    unet, seen = student().unet, {}
-
-    def watch(joined, timestep, context, return_dict):
-        seen.update(joined=joined, context=context)
-        return (torch.zeros(2, 4, 4, 4),)
-
-    monkeypatch.setattr(unet, "forward", watch)
-    draws = Draws(torch.tensor([500, 500]), torch.randn(2, 4, 4, 4), torch.tensor([1.0, 0.0]))
-    condition = Condition(torch.ones(2, 1, 8), torch.ones(2, 4, 4, 4))
-    view_loss(unet, mini_scheduler(), torch.randn(2, 4, 4, 4), condition, draws)
-    assert not seen["context"][0].any()
-    assert not seen["joined"][0, 4:].any()
-    assert seen["context"][1].all()
-    assert seen["joined"][1, 4:].all()
+def test_presets_are_what_they_say():
+    paper = PRESETS["paper"]
+    assert (paper.photos * paper.targets, paper.drop, paper.clip) == (1536, "original", None)
+    assert (paper.learning_rate, paper.projection_rate) == (1e-4, 1e-3)

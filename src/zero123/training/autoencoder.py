@@ -182,7 +182,9 @@ def start_decoder(vae: AutoencoderTiny, encoder: PatchEncoder) -> None:
     first, *doublings, last = (m for m in vae.decoder.layers if isinstance(m, nn.Conv2d))
     assert first.bias is not None
     assert last.bias is not None
-    flat = encoder.patterns[::64].clone()  # what a pattern adds to each colour: constant over the patch
+    flat = encoder.patterns[
+        ::64
+    ].clone()  # what a pattern adds to each colour: constant over the patch
     flat[:, 3:] = 0
     for conv in (first, *doublings, last):
         conv.weight[:3] *= 0 if conv is not last else 0.1

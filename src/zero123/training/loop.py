@@ -1,224 +1,322 @@
 """The loop: pairs in, a better model out; it may be stopped at any moment and started again."""
 
+import collections
 import json
-import os
+import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
-from diffusers import DDIMScheduler, UNet2DConditionModel
-from jaxtyping import Float, Float16
-from torch import Tensor, nn
-from transformers import CLIPVisionModelWithProjection
+from accelerate import Accelerator
+from torch import Tensor
 
-from zero123.data.views import PairBatch, ViewSet, draw_pairs
-from zero123.models import PhotoFeatures, PoseProjection, clip_pixels
-from zero123.training.objective import draw, view_loss
+from zero123.data.views import draw_pairs
+from zero123.images import write_text
+from zero123.training.checkpoints import (
+    CheckpointError,
+    checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
+from zero123.training.config import TrainConfig
+from zero123.training.features import FeatureViews
+from zero123.training.objective import Draws
+from zero123.training.student import Batch, Student
+
+MAX_SKIPS = 10
+"""So many bad steps in a row, and the run goes back to its last good state."""
+MAX_ROLLBACKS = 3
+"""The run stops instead of going back for this time."""
+_EXPLODED = 20.0
+"""A loss so many times the usual one is as bad as none."""
+
+
+class TrainingError(ValueError):
+    """A run that cannot go on; the sentence says why and what is kept."""
 
 
 @dataclass(frozen=True)
-class LoopConfig:
-    """One training run."""
+class Share:
+    """A data set and how often it is drawn from."""
 
-    steps: int
-    photos: int = 6
-    """Photos a step and process."""
-    targets: int = 4
-    """Target views of each photo."""
-    learning_rate: float = 6e-4
-    warmup: int = 100
-    """Steps of linear warm-up."""
-    cooldown: float = 0.3
-    """Last share of the steps, over which the rate falls to zero on a cosine."""
-    ema_decay: float = 0.999
-    last: float = 0.3
-    """Share of rows at the last timestep."""
-    drop: float = 0.1
-    """Share of rows without condition."""
-    average_every: int = 8
-    """Steps between the averagings of the processes' parameters."""
-    save_every: int = 320
-    """Steps between checkpoints; a multiple of ``average_every``."""
-    seed: int = 0
+    data: FeatureViews
+    weight: float = 1.0
 
-    def __post_init__(self) -> None:
-        if self.save_every % self.average_every:
-            raise ValueError(
-                f"save_every must be a multiple of average_every = {self.average_every}, "
-                f"got {self.save_every}"
+
+@dataclass
+class Health:
+    """What went wrong so far, and how large losses usually are."""
+
+    skipped: int = 0
+    in_a_row: int = 0
+    rollbacks: int = 0
+    usual: collections.deque[float] = field(default_factory=lambda: collections.deque(maxlen=200))
+
+    def is_good(self, loss: float, norm: float) -> bool:
+        """Judge a step, and count it."""
+        good = math.isfinite(loss) and math.isfinite(norm)
+        if good and len(self.usual) >= 20:
+            good = loss < _EXPLODED * float(np.median(self.usual))
+        if good:
+            self.usual.append(loss)
+            self.in_a_row = 0
+        else:
+            self.skipped += 1
+            self.in_a_row += 1
+        return good
+
+
+def rate_factor(config: TrainConfig, step: int) -> float:
+    """Learning rate of a step as a share of the full one: warm-up, flat, cosine to zero."""
+    rise = min(1.0, (step + 1) / max(1, config.warmup))
+    left = (config.steps - step) / max(1e-9, config.cooldown * config.steps)
+    return rise * (1.0 if left >= 1 else 0.5 - 0.5 * math.cos(math.pi * left))
+
+
+def batch_of(
+    shares: list[Share],
+    student: Student,
+    scale: float,
+    key: tuple[int, int, int],
+    photos: range,
+) -> Batch:
+    """Draw a part of a step's batch.
+
+    Every photo has its own generator, so that a batch is the same in however many parts and
+    processes it is drawn.
+
+    Args:
+        shares: data sets.
+        student: says how it is trained.
+        scale: latents of targets are multiplied by it.
+        key: seed, number of roll-backs and step.
+        photos: which photos of the step.
+    """
+    config, rows = student.config, []
+    weights = np.array([share.weight for share in shares])
+    of_step = np.random.default_rng(key)  # one set a step: sets may differ in size
+    data = shares[of_step.choice(len(shares), p=weights / weights.sum())].data
+    for photo in photos:
+        rng = np.random.default_rng((*key, photo))
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        pair = draw_pairs(data.views, rng, 1, config.targets, config.near)
+        item = np.repeat(pair.item, config.targets)
+        latents = data.sampled_latents_of(item, pair.target_view[0], generator) * scale
+        num_steps = student.scheduler.config.num_train_timesteps
+        draws = Draws.of(config, latents.shape, generator, num_steps)
+        is_trained = config.trains_image_encoder
+        rows.append(
+            Batch(
+                targets=latents,
+                pose=pair.pose,
+                photo_latents=data.latents_of(pair.item, pair.photo_view),
+                photos=data.photos(pair.item, pair.photo_view) if is_trained else None,
+                embeddings=None if is_trained else data.embeddings_of(pair.item, pair.photo_view),
+                draws=draws,
             )
-
-    def rate(self, step: int) -> float:
-        """Learning rate of a step."""
-        rise = min(1.0, (step + 1) / self.warmup)
-        left = (self.steps - step) / (self.cooldown * self.steps)
-        fall = 1.0 if left >= 1 else 0.5 - 0.5 * np.cos(np.pi * left)
-        return float(self.learning_rate * rise * fall)
-
-
-class Student(nn.Module):
-    """What is trained, together: denoiser, image encoder and pose projection."""
-
-    def __init__(
-        self,
-        unet: UNet2DConditionModel,
-        image_encoder: CLIPVisionModelWithProjection,
-        projection: PoseProjection,
-    ) -> None:
-        super().__init__()
-        self.unet = unet
-        self.image_encoder = image_encoder
-        self.projection = projection
-
-
-@dataclass(frozen=True)
-class LatentViews:
-    """Views with their latents, computed once."""
-
-    views: ViewSet
-    latents: Float16[np.ndarray, "objects views c h w"]
-    """Not scaled."""
-
-    @classmethod
-    def open(cls, folder: Path, name: str) -> "LatentViews":
-        """Map a stored set with its latents into memory."""
-        views = ViewSet.open(folder, name)
-        return cls(views, np.load(folder / f"{name}.latents.npy", mmap_mode="r"))
-
-    def take(
-        self, batch: PairBatch
-    ) -> tuple[
-        Float[Tensor, "photos 3 H W"], Float[Tensor, "photos c h w"], Float[Tensor, "rows c h w"]
-    ]:
-        """Photos in [0, 1], their latents, and the targets' latents, a row a target."""
-        photos = self.views.images[batch.item, batch.photo_view]
-        pixels = torch.from_numpy(np.array(photos)).permute(0, 3, 1, 2).float() / 255
-        cond = torch.from_numpy(self.latents[batch.item, batch.photo_view]).float()
-        targets = self.latents[batch.item[:, None], batch.target_view]
-        return pixels, cond, torch.from_numpy(targets).flatten(0, 1).float()
+        )
+    return Batch.joined(rows)
 
 
 def train(
     student: Student,
-    ema: Student,
-    scheduler: DDIMScheduler,
     scale: float,
-    sets: list[tuple[LatentViews, float]],
-    config: LoopConfig,
+    shares: list[Share],
     out: Path,
-    report: Callable[[dict[str, float]], None],
-) -> None:
-    """Train ``student`` and its running average ``ema``, continuing from ``out`` if it can.
-
-    Under ``torchrun`` each process trains on its own draws and the parameters are averaged
-    every few steps: on a CPU two such processes of one thread outrun one process of two.
+    resume: bool = False,
+    report: Callable[[dict[str, float]], None] = lambda row: None,
+    say: Callable[[str], None] = print,
+) -> dict[str, Tensor]:
+    """Train ``student`` in place; under ``torchrun`` or ``accelerate launch`` on many devices.
 
     Args:
-        student: updated in place.
-        ema: updated in place.
-        scheduler: gives noise levels and the velocity.
-        scale: latents are multiplied by it before noise is added.
-        sets: data and the share of batches drawn from each.
-        config: all numbers of the run; written beside the checkpoints.
-        out: folder of the checkpoint.
-        report: called on each step by the first process.
+        student: networks and configuration.
+        scale: the autoencoder's scaling factor.
+        shares: data.
+        out: folder of configuration and checkpoints.
+        resume: go on from the newest checkpoint in ``out``; on a CPU the result is the same to
+            the byte as if the run had not been stopped.
+        report: called after each step by the first process.
+        say: called with a sentence when something is out of order.
+
+    Returns:
+        The running average of what was trained, by parameter name.
+
+    Raises:
+        TrainingError: after too many bad steps, or if ``out`` holds another run.
+        CheckpointError: if there is nothing to resume from, or it is damaged.
+        OSError: if a checkpoint cannot be written; the older ones are still there.
     """
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    if world > 1:
-        dist.init_process_group("gloo")
-    parameters = [p for p in student.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.01)
-    checkpoint = out / "checkpoint.pt"
-    first = _resume(checkpoint, student, ema, optimiser)
-    if rank == 0:
-        (out / "config.json").write_text(json.dumps(asdict(config), indent=2))
-    shares = np.array([share for _, share in sets])
-    started = time.monotonic()
-    for step in range(first, config.steps):
-        key = [config.seed, step, rank]
-        rng = np.random.default_rng(key)
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        data = sets[rng.choice(len(sets), p=shares / shares.sum())][0]
-        batch = draw_pairs(data.views, rng, config.photos, config.targets)
-        pixels, cond_latent, targets = data.take(batch)
-        clip = clip_pixels(pixels, student.image_encoder.config.image_size)
-        features = PhotoFeatures(student.image_encoder(clip).image_embeds, cond_latent)
-        condition = features.seen_from(batch.pose, batch.photo_of_row, student.projection)
-        draws = draw(targets, generator, config.last, config.drop)
-        loss = view_loss(student.unet, scheduler, targets * scale, condition, draws)
-        if not bool(torch.isfinite(loss)):
-            raise FloatingPointError(
-                f"the loss of step {step} is {loss.item()}: start again to go on from {checkpoint}"
-            )
-        torch.autograd.backward(loss)
-        norm = nn.utils.clip_grad_norm_(parameters, 1.0)
-        for group in optimiser.param_groups:
-            group["lr"] = config.rate(step)
-        optimiser.step()
+    config = student.config
+    accelerator = Accelerator(
+        mixed_precision=config.precision, gradient_accumulation_steps=config.micro_batches
+    )
+    mine = _my_photos(config, accelerator.process_index, accelerator.num_processes)
+    average = {name: p.detach().clone() for name, p in student.averaged().items()}
+    model, optimiser = accelerator.prepare(
+        student, torch.optim.AdamW(student.groups(), weight_decay=config.weight_decay)
+    )
+    run = _Run(student, optimiser, average, out)
+    step = run.begin(resume, accelerator)
+    first, started = step, time.monotonic()
+    while step < config.steps:
+        _set_rates(optimiser, config, step)
+        losses = []
+        for photos in mine:
+            with accelerator.accumulate(model):
+                batch = batch_of(shares, student, scale, run.key(step), photos)
+                with accelerator.autocast():
+                    loss = model(batch.to(accelerator.device))
+                accelerator.backward(loss)
+                losses.append(loss.detach())
+        norm = accelerator.clip_grad_norm_(student.trained().values(), config.clip or math.inf)
+        loss = float(accelerator.reduce(torch.stack(losses).mean(), "mean"))
+        is_good = run.health.is_good(loss, float(norm))
+        if is_good:
+            optimiser.step()
+            run.follow(step)
         optimiser.zero_grad()
-        if world > 1 and ((step + 1) % config.average_every == 0 or step + 1 == config.steps):
-            _average(parameters, world)
-        if rank == 0:
-            _follow(ema, student, min(config.ema_decay, (1 + step) / (10 + step)))
-            if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
-                _save(checkpoint, step + 1, student, ema, optimiser)
-            seconds = (time.monotonic() - started) / (step + 1 - first)
-            rows = config.photos * config.targets * world
+        step += 1
+        if not is_good:
+            step = run.recover(step, loss, accelerator, say)
+        elif step % config.save_every == 0 or step == config.steps:
+            run.save(step, accelerator)
+        seconds = (time.monotonic() - started) / max(1, step - first)
+        if accelerator.is_main_process:
             report(
                 {
                     "step": step,
-                    "loss": loss.item(),
+                    "loss": loss,
                     "norm": float(norm),
-                    "samples/s": rows / seconds,
-                    "hours left": seconds * (config.steps - step - 1) / 3600,
+                    "samples/s": config.photos * config.targets / seconds,
+                    "hours left": seconds * (config.steps - step) / 3600,
+                    "skipped": run.health.skipped,
                 }
             )
-    if world > 1:
-        dist.destroy_process_group()
+    accelerator.end_training()
+    return run.average
 
 
 @torch.no_grad()
-def _average(parameters: list[nn.Parameter], world: int) -> None:
-    # one message for all; flatten copes with channels-last weights, which lie in another order
-    flat = torch.cat([p.flatten() for p in parameters])
-    dist.all_reduce(flat)
-    sizes = [p.numel() for p in parameters]
-    for p, mean in zip(parameters, torch.split(flat, sizes), strict=True):
-        p.copy_(mean.view(p.shape) / world)
+def take_average(student: Student, checkpoint: dict[str, Any]) -> None:
+    """Put a checkpoint's running average, and what has none, into the networks."""
+    for name, p in student.trained().items():
+        p.copy_(checkpoint["average"].get(name, checkpoint["student"][name]))
 
 
-@torch.no_grad()
-def _follow(ema: Student, student: Student, decay: float) -> None:
-    for mean, now in zip(ema.parameters(), student.parameters(), strict=True):
-        mean.lerp_(now, 1 - decay)
+def _my_photos(config: TrainConfig, process: int, processes: int) -> list[range]:
+    """Which photos of each step this process takes, a range a micro-batch."""
+    parts = processes * config.micro_batches
+    if config.photos % parts:
+        raise ValueError(
+            f"photos must be a multiple of processes × micro_batches = {parts}, got {config.photos}"
+        )
+    each = config.photos // parts
+    starts = [each * (process * config.micro_batches + m) for m in range(config.micro_batches)]
+    return [range(start, start + each) for start in starts]
 
 
-def _save(
-    path: Path, step: int, student: Student, ema: Student, optimiser: torch.optim.Optimizer
-) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    state: dict[str, Any] = {
-        "step": step,
-        "student": student.state_dict(),
-        "ema": ema.state_dict(),
-        "optimiser": optimiser.state_dict(),
-    }
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.rename(path)  # whole or not at all
+def _set_rates(optimiser: Any, config: TrainConfig, step: int) -> None:
+    full = (config.learning_rate, config.projection_rate)
+    for group, rate in zip(optimiser.param_groups, full, strict=True):
+        group["lr"] = rate * rate_factor(config, step)
 
 
-def _resume(path: Path, student: Student, ema: Student, optimiser: torch.optim.Optimizer) -> int:
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return 0
-    state = torch.load(path, weights_only=True)
-    student.load_state_dict(state["student"])
-    ema.load_state_dict(state["ema"])
-    optimiser.load_state_dict(state["optimiser"])
-    return int(state["step"])
+@dataclass
+class _Run:
+    """The state of a run, and its way onto the disk and back."""
+
+    student: Student
+    optimiser: Any
+    average: dict[str, Tensor]
+    out: Path
+    health: Health = field(default_factory=Health)
+
+    def key(self, step: int) -> tuple[int, int, int]:
+        """What a step's draws come from: other ones after a roll-back."""
+        return self.student.config.seed, self.health.rollbacks, step
+
+    def begin(self, resume: bool, accelerator: Accelerator) -> int:
+        """Find where to go on, or open the folder; a run begins with a checkpoint to return to."""
+        wanted = json.dumps(asdict(self.student.config), indent=2)
+        noted = self.out / "config.json"
+        found = checkpoints(self.out)
+        if not resume:
+            if found:
+                raise TrainingError(f"{self.out} holds a run: resume it, or choose another folder")
+            if accelerator.is_main_process:
+                write_text(wanted, noted)
+            self.save(0, accelerator)
+            return 0
+        if not found:
+            raise CheckpointError(f"there is no checkpoint to resume from in {self.out}")
+        if noted.exists() and noted.read_text() != wanted:
+            raise TrainingError(
+                f"{noted} tells of another configuration than this one: resume with the same"
+            )
+        return self._load(found[-1])
+
+    def save(self, step: int, accelerator: Accelerator) -> None:
+        """Write a checkpoint; a failure of the first process ends them all."""
+        if accelerator.is_main_process:
+            state = {
+                "step": step,
+                "student": {n: p.detach() for n, p in self.student.trained().items()},
+                "average": self.average,
+                "optimiser": self.optimiser.state_dict(),
+                "rollbacks": self.health.rollbacks,
+                "skipped": self.health.skipped,
+                "usual": list(self.health.usual),
+            }
+            save_checkpoint(self.out, step, state, self.student.config.keep)
+        accelerator.wait_for_everyone()
+
+    def follow(self, step: int) -> None:
+        """Let the running average follow."""
+        decay = min(self.student.config.ema_decay, (1 + step) / (10 + step))
+        now = self.student.averaged()
+        with torch.no_grad():
+            for name, mean in self.average.items():
+                mean.lerp_(now[name].detach(), 1 - decay)
+
+    def recover(
+        self, step: int, loss: float, accelerator: Accelerator, say: Callable[[str], None]
+    ) -> int:
+        """Skip a bad step; after too many go back to the last checkpoint. Says so.
+
+        Returns:
+            The step to go on with.
+        """
+        health = self.health
+        if accelerator.is_main_process:
+            say(f"step {step - 1} was skipped: its loss is {loss:g} ({health.in_a_row} in a row)")
+        if health.in_a_row < MAX_SKIPS:
+            return step
+        if health.rollbacks + 1 == MAX_ROLLBACKS:
+            raise TrainingError(
+                f"{MAX_SKIPS} bad steps in a row for the {MAX_ROLLBACKS}rd time, the last at step "
+                f"{step - 1}: training stops; {checkpoints(self.out)[-1]} is the last good state"
+            )
+        rollbacks, skipped = health.rollbacks + 1, health.skipped
+        last = checkpoints(self.out)[-1]
+        back = self._load(last)
+        self.health.rollbacks, self.health.skipped = rollbacks, skipped
+        if accelerator.is_main_process:
+            say(f"{MAX_SKIPS} bad steps in a row: back to {last.name}, to go on with other draws")
+        return back
+
+    def _load(self, path: Path) -> int:
+        state = load_checkpoint(path)
+        with torch.no_grad():
+            for name, p in self.student.trained().items():
+                p.copy_(state["student"][name])
+            for name, mean in self.average.items():
+                mean.copy_(state["average"][name])
+        self.optimiser.load_state_dict(state["optimiser"])
+        usual = collections.deque(state["usual"], maxlen=self.health.usual.maxlen)
+        self.health = Health(state["skipped"], 0, state["rollbacks"], usual)
+        return int(state["step"])

@@ -1,13 +1,14 @@
 """One pure loss step: what the network is asked, and how far off its answer is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from zero123.models import Condition, predict
+from zero123.models import Condition, PhotoFeatures, PoseProjection, predict
+from zero123.training.config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -16,49 +17,92 @@ class Draws:
 
     timestep: Int[Tensor, " b"]
     noise: Float[Tensor, "b c h w"]
-    dropped: Float[Tensor, " b"]
-    """1 where both conditioning streams are zeroed, else 0."""
+    embedding: Float[Tensor, " b"]
+    """0 where the photo's embedding is zeroed before the projection, else 1."""
+    token: Float[Tensor, " b"]
+    """0 where the posed token is zeroed, else 1."""
+    latent: Float[Tensor, " b"]
+    """0 where the photo's latent is zeroed, else 1."""
+
+    @classmethod
+    def of(
+        cls, config: TrainConfig, shape: torch.Size, generator: torch.Generator, num_steps: int
+    ) -> "Draws":
+        """Draw for latents of ``shape`` on a schedule of ``num_steps``, all from ``generator``."""
+        u = torch.rand(3, shape[0], generator=generator)
+        lean = 1 - u[0] ** 1.8 if config.timesteps == "noisy" else u[0]
+        timestep = (num_steps * lean).long().clamp(max=num_steps - 1)
+        timestep = torch.where(u[1] < config.last, num_steps - 1, timestep)
+        noise = torch.randn(shape, generator=generator)
+        if config.drop == "original":
+            return cls(timestep, noise, *dropped_as_original(u[2], config.drop_share))
+        kept = (u[2] >= config.drop_share).float()
+        return cls(timestep, noise, torch.ones_like(kept), kept, kept)
+
+    @classmethod
+    def joined(cls, parts: "list[Draws]") -> "Draws":
+        """Put draws one after the other."""
+        names = [f.name for f in fields(cls)]
+        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
+
+    def to(self, device: torch.device) -> "Draws":
+        """Move to a device."""
+        return Draws(*(getattr(self, f.name).to(device) for f in fields(self)))
 
 
-def draw(
-    latents: Float[Tensor, "b c h w"], generator: torch.Generator, last: float, drop: float
-) -> Draws:
-    """Draw timesteps that lean to the noisy side, noise, and which rows lose their condition.
+def dropped_as_original(
+    u: Float[Tensor, " b"], share: float
+) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"], Float[Tensor, " b"]]:
+    """Which rows keep embedding, token and latent: embedding, both, latent lost at equal shares.
 
-    Args:
-        latents: only their shape is used.
-        generator: every number comes from it.
-        last: share of rows at the very last step, pure noise, where sampling begins.
-        drop: share of rows that learn the unconditional answer.
+    The token is never zeroed: the pose always reaches the network, which at inference it does not.
+
+    Source: ``get_input`` of the original's ``ldm/models/diffusion/ddpm.py``.
     """
-    rows = len(latents)
-    u = torch.rand(3, rows, generator=generator)
-    timestep = (1000 * (1 - u[0] ** 1.8)).long().clamp(0, 999)
-    return Draws(
-        timestep=torch.where(u[1] < last, 999, timestep),
-        noise=torch.randn(latents.shape, generator=generator),
-        dropped=(u[2] < drop).float(),
-    )
+    embedding = (u >= 2 * share).float()
+    latent = ((u < share) | (u >= 3 * share)).float()
+    return embedding, torch.ones_like(u), latent
 
 
 def view_loss(
     unet: UNet2DConditionModel,
+    projection: PoseProjection,
     scheduler: DDIMScheduler,
     latents: Float[Tensor, "b c h w"],
-    condition: Condition,
+    photos: PhotoFeatures,
+    pose: Float[Tensor, "b 4"],
     draws: Draws,
+    min_snr: float | None = None,
 ) -> Float[Tensor, ""]:
-    """Mean squared error of the predicted velocity.
+    """Mean squared error of what the scheduler's prediction type asks for: noise or velocity.
 
-    A dropped row sees what guidance shows at inference: a zero token after the projection and a
-    zero latent. (The original drops before the projection; see docs/conventions.md.)
+    Args:
+        unet: the denoiser.
+        projection: poses the embedding.
+        scheduler: noise levels.
+        latents: of the targets, scaled.
+        photos: a row for each target.
+        pose: a row for each target.
+        draws: timestep, noise and lost conditions.
+        min_snr: weights a row by min(SNR, it), as a weight on the clean latent.
 
-    Source: Salimans and Ho, "Progressive Distillation", 2022, for the velocity.
+    Source: the velocity is of Salimans and Ho, "Progressive Distillation", 2022.
     """
-    kept = (1 - draws.dropped)[:, None, None]
-    shown = Condition(condition.token * kept, condition.latent * kept[..., None])
+    embedding = photos.embedding * draws.embedding[:, None]
+    shown = Condition(
+        projection(embedding, pose) * draws.token[:, None, None],
+        photos.latent * draws.latent[:, None, None, None],
+    )
     noisy = scheduler.add_noise(latents, draws.noise, draws.timestep)
-    velocity = scheduler.get_velocity(latents, draws.noise, draws.timestep)
-    predicted = predict(unet, noisy, draws.timestep, shown)
-    loss: Tensor = (predicted - velocity).square().mean()
+    is_velocity = scheduler.config.prediction_type == "v_prediction"
+    wanted = (
+        scheduler.get_velocity(latents, draws.noise, draws.timestep) if is_velocity else draws.noise
+    )
+    off = predict(unet, noisy, draws.timestep, shown) - wanted
+    error = off.square().flatten(1).mean(1)
+    if min_snr is not None:
+        kept = scheduler.alphas_cumprod.to(error.device)[draws.timestep]
+        snr = kept / (1 - kept)
+        error = error * snr.clamp(max=min_snr) / (snr + 1 if is_velocity else snr)
+    loss: Tensor = error.mean()
     return loss

@@ -1,0 +1,130 @@
+"""What is trained, together, and what one row of training holds."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from zero123.models import PhotoFeatures, clip_pixels
+from zero123.training.config import TrainConfig
+from zero123.training.objective import Draws, view_loss
+from zero123.weights import Components
+
+_LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some photos and the wanted views of each; a photo's targets are rows that follow another."""
+
+    targets: Float[Tensor, "rows c h w"]
+    """Latents, scaled."""
+    pose: Float[Tensor, "rows 4"]
+    photo_latents: Float[Tensor, "photos c h w"]
+    """Modes, not scaled."""
+    photos: Float[Tensor, "photos 3 H W"] | None
+    """In [0, 1]; None where ``embeddings`` are known."""
+    embeddings: Float[Tensor, "photos d"] | None
+    draws: Draws
+
+    @classmethod
+    def joined(cls, parts: "list[Batch]") -> "Batch":
+        """Put batches one after the other."""
+
+        def all_of(name: str) -> Any:
+            values = [getattr(part, name) for part in parts]
+            return None if values[0] is None else torch.cat(values)
+
+        names = [f.name for f in fields(cls) if f.name != "draws"]
+        draws = Draws.joined([part.draws for part in parts])
+        return cls(**{name: all_of(name) for name in names}, draws=draws)
+
+    def to(self, device: torch.device) -> "Batch":
+        """Move to a device."""
+        return Batch(
+            targets=self.targets.to(device),
+            pose=self.pose.to(device),
+            photo_latents=self.photo_latents.to(device),
+            photos=None if self.photos is None else self.photos.to(device),
+            embeddings=None if self.embeddings is None else self.embeddings.to(device),
+            draws=self.draws.to(device),
+        )
+
+
+class Student(nn.Module):
+    """Denoiser, pose projection and image encoder; its forward pass is the loss of a batch."""
+
+    def __init__(self, parts: Components, config: TrainConfig) -> None:
+        super().__init__()
+        if not isinstance(parts.scheduler, DDIMScheduler):
+            raise ValueError(
+                f"training needs a DDIM scheduler, got {type(parts.scheduler).__name__}"
+            )
+        self.unet = parts.unet.to(memory_format=torch.channels_last)
+        self.image_encoder = parts.image_encoder
+        self.projection = parts.projection
+        self.scheduler = parts.scheduler
+        self.config = config
+        self.unet.requires_grad_(config.lora_rank == 0)
+        self.image_encoder.requires_grad_(config.trains_image_encoder)
+        self.projection.requires_grad_(True)
+        if config.lora_rank:
+            _add_lora(self.unet, config.lora_rank)
+        if config.gradient_checkpointing:
+            self.unet.enable_gradient_checkpointing()
+        if config.compiled:
+            self.unet.compile()
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """Parameters that learn, by name."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+    def averaged(self) -> dict[str, nn.Parameter]:
+        """Parameters that the running average covers."""
+        everything = self.config.averaged == "all"
+        return {n: p for n, p in self.trained().items() if everything or n.startswith("unet.")}
+
+    def groups(self) -> list[dict[str, object]]:
+        """Parameters with their learning rates, as optimisers take them."""
+        projection = list(self.projection.parameters())
+        ours = {id(p) for p in projection}
+        others = [p for p in self.trained().values() if id(p) not in ours]
+        return [
+            {"params": others, "lr": self.config.learning_rate},
+            {"params": projection, "lr": self.config.projection_rate},
+        ]
+
+    def forward(self, batch: Batch) -> Float[Tensor, ""]:
+        """Loss of a batch."""
+        embeddings = batch.embeddings
+        if embeddings is None:
+            assert batch.photos is not None
+            clip = clip_pixels(batch.photos, self.image_encoder.config.image_size)
+            embeddings = self.image_encoder(clip).image_embeds
+        each = len(batch.targets) // len(batch.photo_latents)
+        rows = PhotoFeatures(
+            embeddings.repeat_interleave(each, 0), batch.photo_latents.repeat_interleave(each, 0)
+        )
+        return view_loss(
+            self.unet,
+            self.projection,
+            self.scheduler,
+            batch.targets,
+            rows,
+            batch.pose,
+            batch.draws,
+            self.config.min_snr,
+        )
+
+
+def _add_lora(unet: UNet2DConditionModel, rank: int) -> None:
+    try:
+        from peft import LoraConfig
+    except ModuleNotFoundError as missing:
+        raise ModuleNotFoundError(
+            "training adapters needs peft: pip install 'zero123[train]'"
+        ) from missing
+    unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(_LORA_TARGETS)))
