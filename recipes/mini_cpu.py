@@ -4,6 +4,7 @@
     python recipes/mini_cpu.py autoencoder               # then latents of all views
     torchrun --nproc-per-node 2 recipes/mini_cpu.py denoiser --steps 9000
     python recipes/mini_cpu.py export                    # to runs/mini/model, as it ships
+    python recipes/mini_cpu.py choose                    # how to sample
     python recipes/mini_cpu.py sheet                     # figures and pictures on unseen objects
 
 Everything is kept under ``runs/mini``; a stage that is done is not done again.
@@ -254,6 +255,45 @@ def sheet(model: str, objects: int, steps: int, guidance: float) -> None:
     print(RUN / "sheet.png")
 
 
+SETTINGS = ((1, 1.0), (2, 1.0), (4, 1.0), (4, 1.5), (4, 2.0), (10, 1.0), (10, 2.0), (10, 3.0))
+"""Steps and guidance to choose from."""
+
+
+def choose(model: str, objects: int) -> None:
+    """Print PSNR and obedience of ways to sample, on unseen validation objects."""
+    pipe = Zero123Pipeline.from_pretrained(model)
+    pipe.set_progress_bar_config(disable=True)
+    data = ViewSet.open(RUN, "validation")
+    off: dict[tuple[int, float], list[np.ndarray]] = {setting: [] for setting in SETTINGS}
+    for item in np.random.default_rng(0).permutation(len(data))[:objects].tolist():
+        polar = np.degrees(data.orbits[item, :, 0])
+        photo = int(((polar > 40) & (polar < 105)).argmax())
+        cond = data.orbit(item, photo)
+        seats = {
+            view: data.orbit(item, view)
+            for view in range(data.images.shape[1])
+            if view != photo and abs(data.orbit(item, view).polar - cond.polar) < math.pi / 2
+        }
+        seats = dict(list(seats.items())[:5])
+        for setting, scores in off.items():
+            made = pipe(
+                np.array(data.images[item, photo]),
+                azimuth=[math.degrees(s.azimuth - cond.azimuth) for s in seats.values()],
+                elevation=[math.degrees(s.elevation - cond.elevation) for s in seats.values()],
+                distance=[s.radius - cond.radius for s in seats.values()],
+                num_inference_steps=setting[0],
+                guidance_scale=setting[1],
+                generator=torch.Generator().manual_seed(0),
+                output_type="np",
+            ).images[0, :, 0]
+            for view, seat in zip(made, seats, strict=True):
+                error = np.square(view - data.images[item] / 255).mean(axis=(1, 2, 3))
+                scores.append(np.array([-10 * np.log10(error[seat]), error.argmin() == seat]))
+    for (steps, guidance), scores in off.items():
+        psnr, found = np.mean(scores, axis=0)
+        print(f"{steps:2d} steps, guidance {guidance}: PSNR {psnr:.2f}, found {found:.0%}")
+
+
 def main() -> None:
     """Run one stage."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -272,6 +312,7 @@ def main() -> None:
     stage(autoencoder, steps=1700)
     stage(denoiser, steps=9000)
     stage(export, to=RUN / "model")
+    stage(choose, model=str(RUN / "model"), objects=20)
     stage(sheet, model=str(RUN / "model"), objects=16, steps=10, guidance=2.0)
     chosen = vars(parser.parse_args())
     chosen.pop("run")(**chosen)
