@@ -72,7 +72,6 @@ def launch(folder, steps: int, micro: int = 1, processes: int = 1, slow: float =
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(sys.path),
         "OMP_NUM_THREADS": "1",
-        "ACCELERATE_USE_CPU": "1",
     }
     script = folder.parent / "script.py"
     script.write_text(SCRIPT)

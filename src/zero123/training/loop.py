@@ -153,7 +153,9 @@ def train(
     """
     config = student.config
     accelerator = Accelerator(
-        mixed_precision=config.precision, gradient_accumulation_steps=config.micro_batches
+        cpu=not torch.accelerator.is_available(),  # under torchrun it looks for a GPU else
+        mixed_precision=config.precision,
+        gradient_accumulation_steps=config.micro_batches,
     )
     mine = _my_photos(config, accelerator.process_index, accelerator.num_processes)
     average = {name: p.detach().clone() for name, p in student.averaged().items()}
