@@ -62,7 +62,7 @@ from zero123.training.mini import (
     mini_unet,
 )
 from zero123.training.student import Student
-from zero123.weights import Components, Settings, save_model
+from zero123.weights import Components, Settings, open_model, save_model
 
 RUN = Path("runs/mini")
 VALIDATION_EVERY = 40
@@ -177,12 +177,13 @@ def new_parts(vae: AutoencoderTiny) -> Components:
     )
 
 
-def denoiser(steps: int) -> None:
+def denoiser(steps: int, init: str) -> None:
     """Train the denoiser, the image encoder and the projection."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
     config = replace(PRESETS["mini"], steps=steps)
-    student = Student(new_parts(AutoencoderTiny.from_pretrained(RUN / "vae")), config)
+    fresh = new_parts(AutoencoderTiny.from_pretrained(RUN / "vae"))
+    student = Student(fresh if init == "scratch" else open_model(init), config)
     shares = [Share(FeatureViews.open(RUN, name)) for name in ("meshes", "procedural")]
     log = (RUN / "log.jsonl").open("a", buffering=1)
     recent: collections.deque[float] = collections.deque(maxlen=200)
@@ -310,7 +311,7 @@ def main() -> None:
 
     stage(views, meshes=Path, procedural=3500)
     stage(autoencoder, steps=1700)
-    stage(denoiser, steps=9000)
+    stage(denoiser, steps=9000, init="scratch")
     stage(export, to=RUN / "model")
     stage(choose, model=str(RUN / "model"), objects=20)
     stage(sheet, model=str(RUN / "model"), objects=16, steps=10, guidance=2.0)

@@ -8,24 +8,12 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
+from zero123.data.cycles import BLENDER_FORMATS
 from zero123.data.items import Item, Made, Member, MeshFile, Refused
 from zero123.data.report import Skipped
 from zero123.data.unpacking import ARCHIVE_ENDINGS, is_archive, list_members
 
-MESH_ENDINGS = (
-    ".blend",
-    ".dae",
-    ".fbx",
-    ".glb",
-    ".gltf",
-    ".obj",
-    ".ply",
-    ".stl",
-    ".usd",
-    ".usda",
-    ".usdc",
-    ".usdz",
-)
+MESH_ENDINGS = tuple(sorted(BLENDER_FORMATS))
 _LONGEST_NAME = 100
 
 
