@@ -36,7 +36,7 @@ from zero123.data import (
     sample_lighting,
     sample_orbits,
 )
-from zero123.data.views import ViewSet
+from zero123.data.views import ViewSet, sidedness
 from zero123.images import contact_sheet
 from zero123.models import decode_latents, encode_latents
 from zero123.pipeline import Zero123Output, Zero123Pipeline
@@ -67,6 +67,8 @@ from zero123.weights import Components, Settings, open_model, save_model
 RUN = Path("runs/mini")
 VALIDATION_EVERY = 40
 """One mesh in so many is kept for validation, chosen by its name."""
+SIDED = (0.2, 4.0)
+"""Least and most often that an object is drawn, compared with one of usual sides."""
 
 
 def _views_of(job: tuple[str, int]) -> tuple[str, np.ndarray, np.ndarray] | None:
@@ -104,7 +106,16 @@ def make_views(name: str, sources: list[str], num_views: int) -> None:
     partial.unlink()
     (RUN / f"{name}.json").write_text(json.dumps(names))
     np.save(RUN / f"{name}.orbits.npy", np.stack(seats))
+    weigh(name)
     print(f"{name}: {len(names)} objects in {time.monotonic() - started:.0f} s")
+
+
+def weigh(name: str) -> None:
+    """Draw objects the more often, the more unlike their sides are."""
+    data = ViewSet.open(RUN, name)
+    unlike = [sidedness(np.array(data.images[i]), data.orbits[i]) for i in range(len(data))]
+    wanted = np.clip(np.array(unlike) / np.median(unlike), *SIDED)
+    np.save(RUN / f"{name}.weights.npy", wanted / wanted.sum())
 
 
 def views(meshes: Path, procedural: int) -> None:

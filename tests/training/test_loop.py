@@ -11,7 +11,7 @@ import pytest
 import torch
 from tests.training.conftest import TINY, tiny_data, tiny_parts
 
-from zero123.data.views import draw_pairs
+from zero123.data.views import Leaning, draw_pairs
 from zero123.training.checkpoints import CheckpointError, checkpoints, load_checkpoint
 from zero123.training.config import PRESETS, TrainConfig
 from zero123.training.loop import MAX_SKIPS, Share, TrainingError, batch_of, rate_factor, train
@@ -217,7 +217,9 @@ def test_rates_rise_stay_and_fall():
 
 def test_a_photo_is_never_its_own_target():
     views = tiny_data().views
-    batch = draw_pairs(views, np.random.default_rng(0), photos=50, targets=4, near=0.5)
+    batch = draw_pairs(
+        views, np.random.default_rng(0), photos=50, targets=4, leaning=Leaning(near=0.5)
+    )
     assert (batch.target_view != batch.photo_view[:, None]).all()
     assert batch.photo_of_row == [row // 4 for row in range(200)]
 

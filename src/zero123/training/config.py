@@ -40,7 +40,9 @@ class TrainConfig:
     last: float = 0.0
     """Share of rows at the very last timestep; for schedules that end in pure noise."""
     near: float = 0.0
-    """Share of photos whose targets lean to those nearby, see ``draw_pairs``."""
+    """Share of photos whose targets lean to those nearby, see ``Leaning``."""
+    level: float = 0.0
+    """Share of photos whose targets lean to those of the same height, see ``Leaning``."""
     min_snr: float | None = None
     """Cap of the signal-to-noise weight. Source: Hang et al., "Efficient Diffusion Training via
     Min-SNR Weighting Strategy", 2023. It gives no weight to a last timestep of pure noise."""
@@ -68,7 +70,7 @@ class TrainConfig:
         for name in ("steps", "photos", "targets", "micro_batches", "save_every", "keep"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("cooldown", "drop_share", "last", "near"):
+        for name in ("cooldown", "drop_share", "last", "near", "level"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name):g}")
         if self.drop == "original" and self.drop_share > 1 / 3:
@@ -114,22 +116,25 @@ MINI = TrainConfig(
     cooldown=0.3,
     ema_decay=0.999,
     timesteps="noisy",
-    last=0.3,
-    near=0.5,
+    last=0.5,
+    near=0.3,
+    level=0.4,
     trains_image_encoder=True,
+    compiled=True,
     save_every=320,
 )
+_BRIEF = replace(MINI, steps=400, warmup=40, compiled=False)
 
 PRESETS: dict[str, TrainConfig] = {
-    "debug": replace(MINI, steps=20, photos=2, targets=2, warmup=2, save_every=10, watch_every=20),
+    "debug": replace(
+        _BRIEF, steps=20, photos=2, targets=2, warmup=2, save_every=10, watch_every=20
+    ),
     "mini": MINI,
-    "mini-continue": replace(MINI, steps=400, learning_rate=1e-4, projection_rate=1e-4, warmup=40),
+    "mini-continue": replace(_BRIEF, learning_rate=1e-4, projection_rate=1e-4),
     "mini-lora": replace(
-        MINI,
-        steps=400,
+        _BRIEF,
         learning_rate=1e-3,
         projection_rate=1e-4,
-        warmup=40,
         trains_image_encoder=False,
         lora_rank=8,
     ),

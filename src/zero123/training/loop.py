@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from zero123.data.views import draw_pairs
+from zero123.data.views import Leaning, draw_pairs
 from zero123.images import write_text
 from zero123.training.checkpoints import (
     CheckpointError,
@@ -97,13 +97,14 @@ def batch_of(
         photos: which photos of the step.
     """
     config, rows = student.config, []
+    leaning = Leaning(config.near, config.level)
     weights = np.array([share.weight for share in shares])
     of_step = np.random.default_rng(key)  # one set a step: sets may differ in size
     data = shares[of_step.choice(len(shares), p=weights / weights.sum())].data
     for photo in photos:
         rng = np.random.default_rng((*key, photo))
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        pair = draw_pairs(data.views, rng, 1, config.targets, config.near)
+        pair = draw_pairs(data.views, rng, 1, config.targets, leaning)
         item = np.repeat(pair.item, config.targets)
         latents = data.sampled_latents_of(item, pair.target_view[0], generator) * scale
         num_steps = student.scheduler.config.num_train_timesteps
@@ -160,7 +161,7 @@ def train(
     mine = _my_photos(config, accelerator.process_index, accelerator.num_processes)
     average = {name: p.detach().clone() for name, p in student.averaged().items()}
     model, optimiser = accelerator.prepare(
-        student, torch.optim.AdamW(student.groups(), weight_decay=config.weight_decay)
+        student, torch.optim.AdamW(student.groups(), weight_decay=config.weight_decay, fused=True)
     )
     run = _Run(student, optimiser, average, out)
     step = run.begin(resume, accelerator)
@@ -282,8 +283,9 @@ class _Run:
         decay = min(self.student.config.ema_decay, (1 + step) / (10 + step))
         now = self.student.averaged()
         with torch.no_grad():
-            for name, mean in self.average.items():
-                mean.lerp_(now[name].detach(), 1 - decay)
+            torch._foreach_lerp_(
+                list(self.average.values()), [now[name] for name in self.average], 1 - decay
+            )
 
     def recover(
         self, step: int, loss: float, accelerator: Accelerator, say: Callable[[str], None]
