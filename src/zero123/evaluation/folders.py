@@ -10,6 +10,7 @@ from zero123.data.pairs import open_data
 from zero123.data.rendered import RenderedObject
 from zero123.data.shards import Shards
 from zero123.data.stored import DataError
+from zero123.evaluation.rtmv import SIZE, is_rtmv, read_rtmv
 from zero123.evaluation.scenes import Scene, SceneError, Trial, on_white
 from zero123.geometry import Orbit
 
@@ -26,8 +27,8 @@ def folder_trial(
 ) -> Trial:
     """Ask about rendered objects: the first view of each is the photo, all others are targets.
 
-    Read are folders of the ``views_release`` layout, shards, and EscherNet's GSO30
-    (``NAME/render_mvs_25/model/000.png`` and ``.npy``, Blender camera axes).
+    Read are folders of the ``views_release`` layout, shards, EscherNet's GSO30
+    (``NAME/render_mvs_25/model/000.png`` and ``.npy``, Blender camera axes) and RTMV.
 
     Args:
         folder: of all objects.
@@ -62,6 +63,13 @@ def _reader(folder: Path) -> tuple[tuple[str, ...], Callable[[str], RenderedObje
         found = sorted(path.name for path in folder.iterdir() if (path / _ESCHERNET).is_dir())
         if found:
             return tuple(found), lambda name: _of_eschernet(folder, name), "EscherNet's layout"
+        scenes = sorted(path.name for path in folder.iterdir() if is_rtmv(path))
+        if scenes:
+            layout = (
+                f"RTMV's layout, reduced to {SIZE}², each scene as one object; its cameras have "
+                "another field of view than models learned, and need not look at the middle"
+            )
+            return tuple(scenes), lambda name: read_rtmv(folder / name), layout
     data = open_data(folder)
     if not isinstance(data, ViewsFolder | Shards):
         raise ValueError(f"{folder} is an archive: unpack it, or pack it into shards")

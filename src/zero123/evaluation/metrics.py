@@ -82,6 +82,12 @@ def ssim_map(
     return mean
 
 
+def mean_ssim(similar: Float64[np.ndarray, "H W"]) -> float:
+    """The figure that Wang et al. give for a whole picture: without the windows cut by its edge."""
+    rim = slice(_SSIM_BORDER, -_SSIM_BORDER)
+    return float(similar[rim, rim].mean())
+
+
 def object_mask(picture: UInt8[np.ndarray, "H W 3"]) -> Bool[np.ndarray, "H W"]:
     """What of a picture on white is not ground, holes filled."""
     mask: Bool[np.ndarray, "H W"] = binary_fill_holes(picture.min(axis=-1) < _WHITE)
@@ -118,7 +124,6 @@ def ranks(
 
 def _pixels_of(scene: Scene) -> Scorer:
     truths, masks = scene.on_white, scene.masks
-    rim = slice(_SSIM_BORDER, -_SSIM_BORDER)
 
     def score(
         made: UInt8[np.ndarray, "targets H W 3"],
@@ -129,7 +134,7 @@ def _pixels_of(scene: Scene) -> Scorer:
             rows.append(
                 (
                     psnr(view, truth),
-                    float(similar[rim, rim].mean()),
+                    mean_ssim(similar),
                     psnr(view[mask], truth[mask]),
                     float(similar[mask].mean()),
                     mask_iou(object_mask(view), object_mask(truth)),
