@@ -17,6 +17,7 @@ from zero123.models import (
     predict,
 )
 from zero123.pipeline import original_timesteps
+from zero123.pipeline.sampling import Sampling
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
 
@@ -73,7 +74,8 @@ def main() -> None:
 
     d = numbers("ddim")
     condition = Condition(d["context"], d["cond_latent"].repeat(2, 1, 1, 1))
-    scheduler, _ = pipe._sampling("original", 10, 3.0, 0.0).start(torch.device("cpu"))
+    sampling = Sampling.chosen("original", 10, 3.0, 0.0, pipe.settings, pipe.scheduler)
+    scheduler, _ = sampling.start()
     current = d["x_T"]
     for timestep in original_timesteps(10):
         answer = predict(pipe.unet, current, timestep, condition, 3.0)

@@ -19,6 +19,8 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from zero123 import Zero123Pipeline
 from zero123.models import Condition, PoseProjection, clip_pixels, predict
 from zero123.pipeline import original_timesteps
+from zero123.pipeline.asked import read_poses
+from zero123.pipeline.sampling import Sampling
 
 SIZE = 32
 
@@ -109,13 +111,13 @@ class TestEqualsTheOriginal:
         monkeypatch.setattr(
             "diffusers.schedulers.scheduling_ddim.randn_tensor", lambda *_, **__: next(noise)
         )
-        sampling = pipe._sampling("original", 10, 3.0, eta)
-        scheduler, timesteps = sampling.start(torch.device("cpu"))
+        sampling = Sampling.chosen("original", 10, 3.0, eta, pipe.settings, pipe.scheduler)
+        scheduler, timesteps = sampling.start()
         assert timesteps.tolist() == data["timesteps"].tolist()
         current = torch.from_numpy(data["x_T"])
         for step, timestep in enumerate(timesteps):
             answer = predict(pipe.unet, current, timestep, condition, sampling.guidance)
-            current = scheduler.step(answer, timestep, current, **sampling.step_options).prev_sample
+            current = scheduler.step(answer, timestep, current, eta=eta).prev_sample
             expected = data[f"{weights}_eta{eta}_x"][step]
             # random weights: latents grow, so compare relatively
             assert np.abs(current.numpy() - expected).max() <= 1e-3 * np.abs(expected).max()
@@ -233,6 +235,27 @@ class TestOptions:
         assert [step for step, _ in seen] == [0, 1, 2]
         assert not made.any()
 
+    def test_a_callback_may_stop_the_walk(self, tiny):
+        def stop_after(last):
+            seen = []
+
+            def watch(pipe, step, timestep, tensors):
+                seen.append(tensors["latents"])
+                pipe._interrupt = step == last
+
+            return seen, watch
+
+        seen, watch = stop_after(1)
+        made = tiny(
+            photo(), 30, generator=seeded(), callback_on_step_end=watch, output_type="latent"
+        ).images
+        assert len(seen) == 2
+        assert torch.equal(made[0, 0], seen[-1])
+        again, watch = stop_after(None)  # the next call starts afresh
+        tiny(photo(), 30, generator=seeded(), callback_on_step_end=watch)
+        assert len(again) == 3
+        assert torch.equal(again[1], seen[1])
+
     def test_numbers_of_any_kind_are_taken(self, tiny):
         kinds = [
             [30, 60],
@@ -345,8 +368,8 @@ class TestStableZero123:
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
-    def test_its_fourth_number_is_the_photos_polar_angle(self, stable):
-        (pose,) = stable._poses(90, 10, 0.0, image_elevation=20)
+    def test_its_fourth_number_is_the_photos_polar_angle(self):
+        (pose,) = read_poses(90, 10, 0.0, image_elevation=20, encoding="stable-zero123")
         expected = [-math.radians(10), 1, 0, math.radians(70)]
         assert pose.tolist() == pytest.approx(expected, abs=1e-6)
 

@@ -22,6 +22,11 @@ def pack(header: Any, binary: bytes) -> bytes:
     return struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks
 
 
+def unpack(data: bytes) -> tuple[Any, bytes]:
+    end = 20 + struct.unpack("<I", data[12:16])[0]
+    return json.loads(data[20:end]), data[end + 8 :]
+
+
 def png(pixels: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")

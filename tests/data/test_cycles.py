@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 
 from zero123.data import Lighting, Mesh, MeshError, Part, join, procedural_mesh, sample_orbits
 from zero123.data.cycles import Blender, CyclesRenderer, Quality, find_blender
+from zero123.data.embree import trace
 from zero123.data.mesh_files import load_mesh, write_glb
 from zero123.data.procedural.solids import sphere
 from zero123.data.raster import render
@@ -106,9 +107,9 @@ def test_markers_appear_where_the_camera_projects_them(
     write_glb(mesh, path)
     orbits, size = sample_orbits(np.random.default_rng(3), 4), 256
     owner = np.repeat(np.arange(3), len(mesh.vertices) // 3)
-    ours = render(mesh, orbits, size, Studio().lighting())
+    light = Studio().lighting()
     theirs = cycles.render(path, orbits, size, Studio())
-    for pictures in (ours, theirs):
+    for pictures in (render(mesh, orbits, size, light), trace(mesh, orbits, size, light), theirs):
         for picture, orbit in zip(pictures.astype(np.float64), orbits, strict=True):
             for color in range(3):
                 centre = mesh.vertices[owner == color].mean(axis=0, dtype=np.float64)
@@ -124,19 +125,20 @@ def test_markers_appear_where_the_camera_projects_them(
     ("seed", "size"),
     [(2, 64), *(pytest.param(seed, 256, marks=pytest.mark.slow) for seed in (0, 1, 3))],
 )
-def test_both_renderers_see_the_same_outline_and_colours(
+def test_all_renderers_see_the_same_outline_and_colours(
     cycles: CyclesRenderer, tmp_path: Path, seed: int, size: int
 ) -> None:
     mesh, path = procedural_mesh(seed), tmp_path / "object.glb"
     write_glb(mesh, path)
     orbits = sample_orbits(np.random.default_rng(seed), 2)
     theirs = cycles.render(path, orbits, size, Studio())
-    ours = render(mesh, orbits, size, Studio().lighting(), supersample=1)
-    for a, b in zip(theirs, ours, strict=True):
-        assert overlap(a, b) >= 0.98
-        inside = (a[..., 3] == 255) & (b[..., 3] == 255)
-        assert np.abs(a[inside].astype(int) - b[inside]).mean() < 20
-        assert (a[a[..., 3] == 0, :3] == 255).all()
+    for draw in (render, trace):
+        ours = draw(mesh, orbits, size, Studio().lighting(), supersample=1)
+        for a, b in zip(theirs, ours, strict=True):
+            assert overlap(a, b) >= 0.98
+            inside = (a[..., 3] == 255) & (b[..., 3] == 255)
+            assert np.abs(a[inside].astype(int) - b[inside]).mean() < 20
+            assert (a[a[..., 3] == 0, :3] == 255).all()
 
 
 def test_the_same_request_gives_the_same_bytes_in_any_process(

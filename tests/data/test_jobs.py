@@ -1,6 +1,7 @@
 """Data sets come out the same, whatever dies while they are made."""
 
 import hashlib
+import ipaddress
 import json
 import os
 import random
@@ -285,13 +286,16 @@ def test_a_ray_cluster_makes_the_same_though_a_worker_is_killed(
 ) -> None:
     data_format, dest = undisturbed
     killed: list[int] = []
+    heard_at: set[str] = set()
 
     def kill_one(row: Row, left: int) -> None:
-        workers = [
-            process
-            for process in psutil.Process().children(recursive=True)
-            if "ray::_in_ray_worker" in " ".join(process.cmdline())
-        ]
+        workers = []
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if "ray::_in_ray_worker" in " ".join(process.cmdline()):
+                    workers.append(process)
+                lines = process.net_connections("inet")
+                heard_at.update(line.laddr.ip for line in lines if line.status == "LISTEN")
         for process in workers[: left % 2]:
             process.kill()
             killed.append(process.pid)
@@ -299,4 +303,8 @@ def test_a_ray_cluster_makes_the_same_though_a_worker_is_killed(
     other = tmp_path / "other"
     run_job([BAD, *ITEMS], JOB, other, data_format, engine="ray", workers=2, told=kill_one)
     assert killed
+    assert heard_at
+    assert all(
+        ipaddress.ip_address(heard.removeprefix("::ffff:")).is_loopback for heard in heard_at
+    )
     assert contents(other) == contents(dest)

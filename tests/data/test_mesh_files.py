@@ -1,10 +1,11 @@
 import importlib.util
+import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
-from glb import SIDES, UPRIGHT, glb, png
+from glb import SIDES, UPRIGHT, glb, png, unpack
 
 from zero123.data import Lighting, Mesh, MeshError, load_mesh, render
 from zero123.geometry import Orbit
@@ -168,6 +169,48 @@ HOSTILE = {
 def test_hostile_files_are_refused_by_name(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(MeshError, match=r"^thing\.glb: "):
         load(tmp_path, data)
+
+
+def refers_to(picture: str, buffer: str | None = None) -> bytes:
+    """A textured glTF file whose picture, and the rest if named, lie in files of their own."""
+    uri = {"images": [{"uri": picture}]}
+    whole = glb(QUAD, QUAD_FACES, {"TEXCOORD_0": QUAD_UV}, png(FOUR), header=uri)
+    if buffer is None:
+        return whole
+    header, binary = unpack(whole)
+    header["buffers"] = [{"uri": buffer, "byteLength": len(binary)}]
+    return json.dumps(header).encode()
+
+
+def secrets(folder: Path) -> None:
+    (folder / "secret.png").write_bytes(png(FOUR))
+    (folder / "secret.bin").write_bytes(unpack(refers_to("secret.png"))[1])
+    (folder / "secret.mtl").write_text("newmtl red\nKd 1 0 0\n")
+
+
+@pytest.mark.parametrize("buffer", [None, "secret.bin"])
+def test_a_gltf_file_reads_nothing_outside_its_folder(tmp_path: Path, buffer: str | None) -> None:
+    folder, name = tmp_path / "folder", "thing.gltf" if buffer else "thing.glb"
+    folder.mkdir()
+    secrets(tmp_path)
+    assert load(tmp_path, refers_to("secret.png", buffer), name).textures
+    outside = [refers_to("../secret.png", buffer), refers_to(str(tmp_path / "secret.png"), buffer)]
+    if buffer:
+        outside = [refers_to("secret.png", f"../{buffer}")]
+        (folder / "secret.png").write_bytes(png(FOUR))
+    for data in outside:
+        with pytest.raises(MeshError, match=rf"^{name}: "):
+            load(folder, data, name)
+
+
+def test_an_obj_file_reads_nothing_outside_its_folder(tmp_path: Path) -> None:
+    secrets(tmp_path)
+    (tmp_path / "folder").mkdir()
+    text = "mtllib {}\nusemtl red\nv 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"
+    red = load(tmp_path, text.format("secret.mtl").encode(), "thing.obj").colors
+    np.testing.assert_allclose(red, np.broadcast_to([1, 0, 0], red.shape))
+    plain = load(tmp_path / "folder", text.format("../secret.mtl").encode(), "thing.obj").colors
+    assert np.ptp(plain) < 0.01
 
 
 @pytest.mark.skipif(importlib.util.find_spec("DracoPy") is not None, reason="Draco can be read")

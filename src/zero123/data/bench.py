@@ -5,6 +5,7 @@ import hashlib
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -15,6 +16,7 @@ from PIL import Image
 
 from zero123.data.cameras import sample_orbits
 from zero123.data.cycles import CyclesRenderer, find_blender
+from zero123.data.embree import find_embree, trace
 from zero123.data.items import Item
 from zero123.data.layouts import write_views
 from zero123.data.mesh_files import load_mesh, write_glb
@@ -45,8 +47,8 @@ class RenderJob:
     views: int = 12
     size: int = 512
     """Side of the pictures, pixels."""
-    renderer: Literal["cycles", "fast"] = "cycles"
-    """Blender's ray tracer, or ours, which only rasterises."""
+    renderer: Literal["cycles", "embree", "fast"] = "cycles"
+    """Blender's ray tracer; ours, on Embree; or ours that only rasterises."""
     seed: int = 0
     """With an object's name it decides where its cameras and its light are."""
     keep_grey: bool = False
@@ -84,9 +86,11 @@ class RenderJob:
         """Name the program that draws, with its version.
 
         Raises:
-            ModuleNotFoundError: if it is Blender, and there is none.
+            ModuleNotFoundError: if it is Blender or Embree, and there is none.
         """
-        return str(find_blender()) if self.renderer == "cycles" else "fast"
+        if self.renderer == "cycles":
+            return str(find_blender())
+        return find_embree() if self.renderer == "embree" else "fast"
 
 
 class Bench:
@@ -114,6 +118,7 @@ class Bench:
         self._scratch = Path(
             self._stack.enter_context(tempfile.TemporaryDirectory(dir=self._scratch))
         )
+        self._stack.callback(setattr, tempfile, "tempdir", tempfile.tempdir)
         tempfile.tempdir = str(self._scratch)
         return self
 
@@ -146,7 +151,10 @@ class Bench:
                 pictures = self._traced(found, orbits, studio)
             else:
                 mesh = found if isinstance(found, Mesh) else self._mesh(found)
-                pictures = render(mesh, orbits, self._job.size, studio.lighting())
+                draw = (
+                    render if self._job.renderer == "fast" else partial(trace, seed=self._job.seed)
+                )
+                pictures = draw(mesh, orbits, self._job.size, studio.lighting())
         except (MeshError, ModuleNotFoundError) as problem:
             raise Skipped("unreadable", str(problem)) from problem
         except Image.DecompressionBombError as problem:

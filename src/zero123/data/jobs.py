@@ -21,7 +21,7 @@ from zero123.data.place import Place
 from zero123.data.report import Report, Row, Skipped, sorted_report
 from zero123.data.shards import INDEX, Shards, pack_shards
 from zero123.data.workers import TRIES, Bounds, Finished, Workers
-from zero123.data.writing import remove_partials, written_whole
+from zero123.files import remove_partials, written_whole
 from zero123.images import save_picture
 
 Engine = Literal["local", "ray"]
@@ -230,6 +230,8 @@ def _ray(workers: int) -> Iterator[Any]:
         # who else is on this machine must not run code in it; Ray reads this at its import
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        # no cluster of several machines, so all of it listens on loopback alone, on Linux too
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         import ray
     except ModuleNotFoundError as missing:
@@ -238,8 +240,7 @@ def _ray(workers: int) -> Iterator[Any]:
         yield ray
         return
     if alone:
-        loopback = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-        ray.init(num_cpus=workers, log_to_driver=False, **loopback)
+        ray.init(num_cpus=workers, log_to_driver=False, include_dashboard=False)
     else:
         ray.init(log_to_driver=False)
     try:

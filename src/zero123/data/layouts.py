@@ -11,7 +11,7 @@ from pathlib import Path
 
 from zero123.data.rendered import RenderedObject, check_name
 from zero123.data.stored import DataError, Fault, PictureFormat, StoredObject, encoded
-from zero123.data.writing import remove_partials, written_whole
+from zero123.files import remove_partials, written_whole
 from zero123.geometry import Camera, nerfstudio_transforms
 
 VALID_PATHS = "valid_paths.json"

@@ -29,7 +29,7 @@ from zero123.data.place import Place
 from zero123.data.shards import INDEX, Shards
 from zero123.data.stored import DataError, Fault, StoredObject
 from zero123.data.views import Compositing, ViewSet
-from zero123.data.writing import written_whole
+from zero123.files import written_whole
 from zero123.geometry import Orbit, pose_token
 
 DataSet: TypeAlias = ViewsFolder | Shards | ViewsArchive

@@ -101,7 +101,7 @@ class Report:
         """Write ``report.csv`` into the data set.
 
         Raises:
-            ImageError: if it cannot be written.
+            OSError: if it cannot be written.
         """
         text = io.StringIO()
         table = csv.DictWriter(text, _COLUMNS, lineterminator="\n")

@@ -21,7 +21,7 @@ from zero123.data.layouts import ViewsFolder
 from zero123.data.place import Place
 from zero123.data.rendered import check_name
 from zero123.data.stored import CAMERAS, DataError, Fault, StoredObject, cameras_file
-from zero123.data.writing import remove_partials, written_whole
+from zero123.files import remove_partials, written_whole
 
 INDEX = "index.json"
 _SHARD = re.compile(r"shard-\d{5}\.tar")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zero123.data.raster import Lamp, Lighting
+from zero123.data.lighting import Lamp, Lighting
 
 LAMP_PLACE = (4.076245, 1.005454, 5.903862)
 """Where the lamp of Blender's start-up scene stands: the original's script leaves it on."""
@@ -43,7 +43,7 @@ class Studio:
             raise ValueError(f"panel_watts must not be negative, got {self.panel_watts:g}")
 
     def lighting(self) -> Lighting:
-        """What the fast renderer uses for the same light: far lamps, no shadows.
+        """What our own renderers use for the same light: far lamps.
 
         The panel reaches upward surfaces alike wherever it hangs, it is that wide.
         """

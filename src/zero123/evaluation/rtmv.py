@@ -121,7 +121,5 @@ def _read_exr(folder: Path, view: int, stem: str) -> Float32[np.ndarray, "H W 4"
             raise ValueError(f"it holds {', '.join(sorted(channels))}, not RGBA")
     except (OSError, RuntimeError, ValueError) as problem:
         raise DataError(Fault(folder.name, view, f"picture: {problem}")) from problem
-    pixels: Float32[np.ndarray, "H W 4"] = np.nan_to_num(
-        channels["RGBA"].pixels.astype(np.float32)
-    )
+    pixels: Float32[np.ndarray, "H W 4"] = np.nan_to_num(channels["RGBA"].pixels.astype(np.float32))
     return pixels

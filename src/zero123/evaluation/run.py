@@ -13,8 +13,8 @@ from jaxtyping import Float32, Float64, UInt8
 from zero123.evaluation.candidates import Candidate, Question
 from zero123.evaluation.metrics import OBEDIENCE, PIXELS, Judge, Metric, Scorer
 from zero123.evaluation.scenes import Scene, SceneError, Trial, digest_of
+from zero123.files import written_whole
 from zero123.geometry import Orbit
-from zero123.images import atomic_path
 
 _CRASHES = (
     ArithmeticError,
@@ -145,7 +145,7 @@ class Answers:
         seconds: float,
     ) -> None:
         """Keep an object's answers, and the seconds per view that they took."""
-        with atomic_path(self._path(name)) as part:
+        with written_whole(self._path(name)) as part:
             np.savez_compressed(part, key=self._key(question), seconds=seconds, views=views)
 
     def _path(self, name: str) -> Path:

@@ -14,7 +14,7 @@ from zero123.images.matting import REMBG_MODEL, MatteMethod, MatteWarning, matte
 from zero123.images.read import DEFAULT_LIMITS, Limits, Photo, read_image
 from zero123.images.sheet import contact_sheet
 from zero123.images.square import Picture, square_picture
-from zero123.images.write import atomic_path, save_picture, to_pil, to_u8, write_text
+from zero123.images.write import save_picture, to_pil, to_u8, write_text
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -31,7 +31,6 @@ __all__ = [
     "Photo",
     "Picture",
     "animate",
-    "atomic_path",
     "check_film",
     "contact_sheet",
     "frame",

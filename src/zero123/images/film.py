@@ -8,8 +8,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from zero123.files import written_whole
 from zero123.images.errors import ImageError
-from zero123.images.write import atomic_path, save_picture
+from zero123.images.write import save_picture
 
 _FASTEST = 50.0  # pictures a second; browsers play faster GIFs slowly
 _SUFFIXES = (".webp", ".gif", ".mp4")
@@ -44,7 +45,8 @@ def animate(frames: Sequence[Image.Image], path: Path, fps: float = 12.0) -> Pat
         ``path``.
 
     Raises:
-        ImageError: for what `check_film` refuses, and if it cannot be written.
+        ImageError: for what `check_film` refuses, and without ffmpeg.
+        OSError: if it cannot be written.
     """
     check_film(path, fps)
     if not frames or len({frame.size for frame in frames}) > 1:
@@ -55,7 +57,7 @@ def animate(frames: Sequence[Image.Image], path: Path, fps: float = 12.0) -> Pat
         _write_mp4(pictures, path, fps)
     elif suffix in _SUFFIXES:
         first, *others = pictures
-        with atomic_path(path) as part:
+        with written_whole(path) as part:
             first.save(
                 part,
                 save_all=True,
@@ -86,7 +88,7 @@ def _write_mp4(pictures: Sequence[Image.Image], path: Path, fps: float) -> None:
         program = imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError as error:
         raise ImageError("writing .mp4 needs ffmpeg: pip install imageio-ffmpeg") from error
-    with atomic_path(path) as part:
+    with written_whole(path) as part:
         command = [
             program, "-y", "-loglevel", "error",
             "-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", f"{width}x{height}",
@@ -101,4 +103,4 @@ def _write_mp4(pictures: Sequence[Image.Image], path: Path, fps: float) -> None:
         if done.returncode != 0:
             words = done.stderr.decode(errors="replace").strip() or "nothing"
             reason = words.splitlines()[-1].rpartition("] ")[2]  # without "[mp4 @ 0x55...]"
-            raise ImageError(f"{path} cannot be written: ffmpeg says {reason}")
+            raise OSError(f"ffmpeg says {reason}")

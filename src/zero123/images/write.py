@@ -1,16 +1,14 @@
 """From [0, 1] tensors to pictures and picture files, complete or not there at all."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from zero123.files import written_whole
 from zero123.images.errors import ImageError
 
 # Close to lossless: what is written here is often measured, or read again.
@@ -60,14 +58,15 @@ def save_picture(picture: Image.Image, path: Path) -> None:
     """Write a PNG, JPEG or WebP file, as the suffix says.
 
     Raises:
-        ImageError: for another suffix, for transparency in a JPEG, and if it cannot be written.
+        ImageError: for another suffix, and for transparency in a JPEG.
+        OSError: if it cannot be written; an older file stays as it was.
     """
     suffix = path.suffix.lower()
     if suffix not in _SAVE_OPTIONS:
         raise ImageError(f"{path}: pictures are written as {', '.join(_SAVE_OPTIONS)}")
     if picture.has_transparency_data and suffix in (".jpg", ".jpeg"):
         raise ImageError(f"{path}: JPEG holds no transparency, write .png or .webp")
-    with atomic_path(path) as part:
+    with written_whole(path) as part:
         picture.save(part, **_SAVE_OPTIONS[suffix])
 
 
@@ -75,28 +74,7 @@ def write_text(text: str, path: Path) -> None:
     """Write a text file, UTF-8.
 
     Raises:
-        ImageError: if it cannot be written.
+        OSError: if it cannot be written; an older file stays as it was.
     """
-    with atomic_path(path) as part:
+    with written_whole(path) as part:
         part.write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Lend a name beside ``path`` to write to; once the block is through, it becomes ``path``.
-
-    If the block fails nothing is left behind, and an older file at ``path`` stays as it was.
-
-    Raises:
-        ImageError: in place of an ``OSError``: a full disk, a folder that may not be written.
-    """
-    part = path.with_name(f".{uuid4().hex}{path.suffix}")  # encoders go by the suffix
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield part
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise ImageError(f"{path} cannot be written: {error.strerror or error}") from error

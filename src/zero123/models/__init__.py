@@ -7,17 +7,20 @@ from zero123.models.condition import (
     clip_pixels,
     embed_photos,
 )
-from zero123.models.denoiser import predict
+from zero123.models.denoiser import Denoise, Tell, predict, tell
 from zero123.models.latents import Autoencoder, decode_latents, encode_latents
 
 __all__ = [
     "Autoencoder",
     "Condition",
+    "Denoise",
     "PhotoFeatures",
     "PoseProjection",
+    "Tell",
     "clip_pixels",
     "decode_latents",
     "embed_photos",
     "encode_latents",
     "predict",
+    "tell",
 ]

@@ -1,11 +1,42 @@
 """One evaluation of the network, with classifier-free guidance."""
 
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
 import torch
 from diffusers import UNet2DConditionModel
 from jaxtyping import Float
 from torch import Tensor
 
 from zero123.models.condition import Condition
+
+Denoise: TypeAlias = Callable[[Tensor, int], Tensor]
+"""Latents as the scheduler scales them, (b, c, h, w), and the number of the step -> what the
+scheduler asks for, likewise."""
+
+
+class Tell(Protocol):
+    """Tells the network what to see in all steps of one walk."""
+
+    def __call__(
+        self,
+        unet: UNet2DConditionModel,
+        condition: Condition,
+        timesteps: Tensor,
+        guidance: float,
+    ) -> Denoise:
+        """Prepare whatever stays the same; ``timesteps`` (steps,) are on the CPU."""
+
+
+def tell(
+    unet: UNet2DConditionModel, condition: Condition, timesteps: Tensor, guidance: float
+) -> Denoise:
+    """The plain way: nothing is prepared."""
+
+    def denoise(noisy: Tensor, step: int) -> Tensor:
+        return predict(unet, noisy, timesteps[step], condition, guidance)
+
+    return denoise
 
 
 def predict(

@@ -20,6 +20,7 @@ from diffusers import AutoencoderKL, AutoencoderTiny, SchedulerMixin, UNet2DCond
 from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from zero123.files import written_whole
 from zero123.models import PoseProjection
 from zero123.weights.checkpoint import dig, read_tensors
 from zero123.weights.components import (
@@ -33,7 +34,7 @@ from zero123.weights.components import (
 )
 from zero123.weights.keys import POSE_NUMBERS
 from zero123.weights.manifest import MANIFEST, unnoted, write_manifest
-from zero123.weights.writing import write_tensors, written_whole
+from zero123.weights.writing import write_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ def read_index(folder: Path) -> dict[str, Any]:
         )
         hint = f"; for a raw checkpoint give the file: {folder / files[0]}" if files else ""
         raise WeightsError(f"{folder}: no model, for it has no {INDEX}{hint}")
-    index = _read_json(folder / INDEX)
+    index = read_json(folder / INDEX)
     if not any(name in index for name in PROJECTIONS):
         raise WeightsError(
             f"{folder}: this is a {index.get('_class_name')}, not Zero-1-to-3: no pose projection"
@@ -133,11 +134,11 @@ def load_folder(folder: Path, settings: Settings, *, dtype: torch.dtype) -> Comp
     index = read_index(folder)
     projection = next(name for name in PROJECTIONS if name in index)
     return Components(
-        unet=_load_network(folder / "unet", dtype, UNet2DConditionModel),
-        vae=_load_network(folder / "vae", dtype, AutoencoderKL, AutoencoderTiny),
-        image_encoder=_load_image_encoder(folder / "image_encoder", dtype),
+        unet=load_network(folder / "unet", dtype, UNet2DConditionModel),
+        vae=load_network(folder / "vae", dtype, AutoencoderKL, AutoencoderTiny),
+        image_encoder=load_image_encoder(folder / "image_encoder", dtype),
         projection=_load_projection(folder / projection),
-        scheduler=_load_scheduler(folder / "scheduler"),
+        scheduler=load_scheduler(folder / "scheduler"),
         settings=settings,
     )
 
@@ -151,7 +152,8 @@ def save_model(components: Components, folder: Path, dtype: torch.dtype | None =
         dtype: of the files; the networks' own when not given. The projection is float32 always.
 
     Raises:
-        WeightsError: the folder holds other files, or the disk is full; nothing has changed then.
+        WeightsError: the folder holds other files.
+        OSError: the disk is full or refuses; nothing has changed then.
     """
     if folder.exists() and (not folder.is_dir() or unnoted(folder)):
         raise WeightsError(f"{folder}: holds something else than a model; give a new folder")
@@ -223,7 +225,7 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
     shards = chosen
     if chosen[0].endswith(".json"):
         shards = chosen[1:]
-        named = dig(_read_json(folder / chosen[0]), "weight_map").values()
+        named = dig(read_json(folder / chosen[0]), "weight_map").values()
         if absent := {str(name) for name in named} - set(shards):
             raise WeightsError(f"{folder}: {', '.join(sorted(absent))} missing")
     tensors: dict[str, Tensor] = {}
@@ -238,8 +240,13 @@ def _today(name: str) -> str:
     return name
 
 
-def _load_network(folder: Path, dtype: torch.dtype, *kinds: type) -> Any:
-    config = _read_json(folder / "config.json")
+def load_network(folder: Path, dtype: torch.dtype, *kinds: type) -> Any:
+    """Load a network of diffusers, of one of the given classes.
+
+    Raises:
+        WeightsError: it is of another class, damaged, or incomplete.
+    """
+    config = read_json(folder / "config.json")
     allowed = {kind.__name__: kind for kind in kinds}
     kind = allowed.get(str(config.get("_class_name")))
     if kind is None:
@@ -255,8 +262,13 @@ def _load_network(folder: Path, dtype: torch.dtype, *kinds: type) -> Any:
     return network
 
 
-def _load_image_encoder(folder: Path, dtype: torch.dtype) -> CLIPVisionModelWithProjection:
-    config = _read_json(folder / "config.json")
+def load_image_encoder(folder: Path, dtype: torch.dtype) -> CLIPVisionModelWithProjection:
+    """Load the CLIP image tower.
+
+    Raises:
+        WeightsError: it is something else, damaged, or incomplete.
+    """
+    config = read_json(folder / "config.json")
     if config.get("model_type") != "clip_vision_model":
         raise WeightsError(
             f"{folder / 'config.json'}: a {config.get('model_type')}, not a CLIP image encoder"
@@ -284,8 +296,13 @@ def _load_projection(folder: Path) -> PoseProjection:
     return network
 
 
-def _load_scheduler(folder: Path) -> SchedulerMixin:
-    config = _read_json(folder / "scheduler_config.json")
+def load_scheduler(folder: Path) -> SchedulerMixin:
+    """Make the scheduler that a folder names, of whatever class of diffusers.
+
+    Raises:
+        WeightsError: there is no such class, or its configuration makes no sense.
+    """
+    config = read_json(folder / "scheduler_config.json")
     name = str(config.get("_class_name"))
     kind = getattr(diffusers, name, None) if re.fullmatch(r"\w+Scheduler", name) else None
     if not (isinstance(kind, type) and issubclass(kind, SchedulerMixin)):
@@ -306,7 +323,12 @@ def _make_index(components: Components) -> dict[str, object]:
     return about | classes | told
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a mapping.
+
+    Raises:
+        WeightsError: it is missing, damaged or something else.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as missing:

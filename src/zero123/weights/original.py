@@ -18,6 +18,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from zero123.files import written_whole
 from zero123.models import PoseProjection
 from zero123.weights.checkpoint import RawCheckpoint
 from zero123.weights.components import (
@@ -45,7 +46,7 @@ from zero123.weights.original_config import (
     unet_config,
     vae_config,
 )
-from zero123.weights.writing import write_tensors, written_whole
+from zero123.weights.writing import write_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -136,8 +137,8 @@ def save_original(
         average: a moving average of the UNet, to keep too.
 
     Raises:
-        WeightsError: something is there already, the original has no such networks, or the disk
-            is full.
+        WeightsError: something is there already, or the original has no such networks.
+        OSError: the disk is full or refuses; nothing has changed then.
     """
     for place in (path, path.with_suffix(".yaml")):
         if place.exists():

@@ -89,7 +89,7 @@ def open_model(
         WeightsError: one sentence that says what is wrong and what to do.
     """
     try:
-        place, names = _find(source)
+        place, names = find(source)
         return _open(place, names, dtype, weights, pose_encoding)
     except OSError as unreadable:
         raise WeightsError(f"{source}: {unreadable.strerror or unreadable}") from unreadable
@@ -119,8 +119,12 @@ def _bundled_folders() -> list[Path]:
     return sorted(path for path in BUNDLED.glob("[!_.]*") if path.is_dir())
 
 
-def _find(source: str | Path) -> tuple[Path, tuple[str, ...]]:
-    """Find the folder or file of a source, and the names that may tell what it is."""
+def find(source: str | Path) -> tuple[Path, tuple[str, ...]]:
+    """Find the folder or file of a source, and the names that may tell what it is.
+
+    Raises:
+        WeightsError: there is none, or it could not be downloaded.
+    """
     text, path = str(source), Path(source).expanduser()
     if isinstance(source, str) and text in [folder.name for folder in _bundled_folders()]:
         return BUNDLED / text, (text,)

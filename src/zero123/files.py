@@ -15,7 +15,7 @@ def written_whole(target: Path) -> Iterator[Path]:
     """Lend a place to make a file or folder; it comes to ``target`` once the block is through.
 
     By then it is on the disk, not only on its way there. If the block fails, or the process dies,
-    whatever was at ``target`` stays.
+    whatever was at ``target`` stays. The place has the name, and so the suffix, of ``target``.
 
     Raises:
         OSError: the disk is full or refuses; nothing is left behind.
@@ -23,15 +23,18 @@ def written_whole(target: Path) -> Iterator[Path]:
     bench: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        hidden = tempfile.mkdtemp(_PARTIAL, f".{target.name}.", target.parent)
-        bench = Path(hidden)
-        made = bench / target.name
+        bench = Path(tempfile.mkdtemp(_PARTIAL, f".{target.name}.", target.parent))
+        made, before = bench / target.name, bench / "before"
         yield made
         for path in (made, *made.rglob("*")) if made.is_dir() else (made,):
             _flush(path)
-        if target.is_dir():  # a folder cannot be renamed over one that holds something
-            target.rename(bench / "before")
-        made.replace(target)
+        if made.is_dir() and target.is_dir():  # it cannot be renamed over one that holds something
+            target.rename(before)
+        try:
+            made.replace(target)
+        finally:
+            if before.exists() and not target.exists():
+                before.rename(target)
         _flush(target.parent)
     except OSError as failure:
         reason = failure.strerror or failure
