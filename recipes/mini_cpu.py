@@ -51,7 +51,7 @@ from zero123.training.autoencoder import (
 from zero123.training.checkpoints import checkpoints, load_checkpoint
 from zero123.training.config import PRESETS
 from zero123.training.features import FeatureViews
-from zero123.training.loop import Share, take_average, train
+from zero123.training.loop import Row, Share, take_average, train
 from zero123.training.mini import (
     IMAGE_SIZE,
     LATENT_CHANNELS,
@@ -199,7 +199,7 @@ def denoiser(steps: int, init: str) -> None:
     log = (RUN / "log.jsonl").open("a", buffering=1)
     recent: collections.deque[float] = collections.deque(maxlen=200)
 
-    def report(row: dict[str, float]) -> None:
+    def report(row: Row) -> None:
         recent.append(row["loss"])
         if row["step"] % 20 == 0:
             log.write(json.dumps({**row, "mean loss": float(np.mean(recent))}) + "\n")

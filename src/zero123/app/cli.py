@@ -2,67 +2,18 @@
 
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
+from zero123.app.bench import Bench
 from zero123.app.evaluate import Evaluate
-
-if TYPE_CHECKING:
-    from zero123.images import FramedPhoto
-    from zero123.pipeline import Zero123Pipeline
-
-
-@dataclass(frozen=True)
-class Opening:
-    """How a photo and a model are opened."""
-
-    model: str = "mini"
-    """Bundled name, folder, .ckpt or .safetensors file, or hub id (see `zero123 models`)."""
-    matte: Literal["auto", "alpha", "rembg", "plain"] = "auto"
-    """How the object is cut out: auto takes the photo's alpha, else rembg, else a plain ground."""
-    framing: Literal["training", "original", "none"] = "training"
-    """How the object is placed: as in training pictures, as the authors' demo does, or as is."""
-    pose_encoding: Literal["zero123", "stable-zero123"] | None = None
-    """Says what kind of model it is, where its files do not."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps ..."""
-
-    def open(
-        self, paths: Sequence[Path], exact: bool
-    ) -> "tuple[Zero123Pipeline, list[FramedPhoto]]":
-        """Open the model where it runs best, and the photos as it wants them.
-
-        Photos are read first: a mistyped name is told before gigabytes are.
-        """
-        import torch
-
-        from zero123.images import frame, matte, read_image
-        from zero123.pipeline import Zero123Pipeline
-
-        cut_out = [matte(read_image(path), self.matte) for path in paths]
-        device = self.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            torch.zeros(1, device=device).item()
-        except (
-            RuntimeError,
-            AssertionError,
-            NotImplementedError,
-        ) as error:  # torch asserts that it was built for CUDA
-            first_line = str(error).splitlines()[0]
-            raise ValueError(f"--device {device} cannot be used here: {first_line}") from error
-        half = device.startswith("cuda") and not exact
-        pipe: Zero123Pipeline = Zero123Pipeline.from_pretrained(
-            self.model,
-            torch_dtype=torch.float16 if half else torch.float32,
-            pose_encoding=self.pose_encoding,
-        ).to(device)
-        return pipe, [frame(rgba, pipe.image_size, self.framing) for rgba in cut_out]
+from zero123.app.opening import Opening
+from zero123.app.reconstruct import Reconstruct
+from zero123.app.train import Train
 
 
 @dataclass(frozen=True)
@@ -194,6 +145,8 @@ class Convert:
     """diffusers: a folder of components; original: one file with the authors' names."""
     weights: Literal["ema", "raw"] = "ema"
     """Which denoiser weights to take from a file that holds both."""
+    lora: Path | None = None
+    """An adapter trained on this model, a .safetensors file: a merged model is written."""
     half: bool = False
     """Store half precision."""
     pose_encoding: Literal["zero123", "stable-zero123"] | None = None
@@ -203,7 +156,7 @@ class Convert:
         """Open, and write again."""
         import torch
 
-        from zero123.weights import open_model, save_model, save_original
+        from zero123.weights import apply_lora, open_model, save_model, save_original
 
         parts = open_model(
             self.source,
@@ -211,6 +164,8 @@ class Convert:
             weights=self.weights,
             pose_encoding=self.pose_encoding,
         )
+        if self.lora is not None:
+            apply_lora(parts, self.lora)
         if self.to == "original":
             save_original(parts, self.dest)
         else:
@@ -234,8 +189,8 @@ class Render:
     """Pictures of each object."""
     size: int = 512
     """Side of the pictures, pixels."""
-    renderer: Literal["cycles", "fast"] = "cycles"
-    """Blender's ray tracer; or ours, which only rasterises, in milliseconds."""
+    renderer: Literal["cycles", "embree", "fast"] = "cycles"
+    """Blender's ray tracer; ours, on Embree, ten times as fast; or ours that only rasterises."""
     engine: Literal["local", "ray"] = "local"
     """Processes of this machine; or of the Ray cluster at RAY_ADDRESS, else of one started here."""
     format: Literal["views", "shards"] = "views"
@@ -367,10 +322,13 @@ def main(arguments: list[str] | None = None) -> None:
     commands: dict[str, Callable[..., Any]] = {
         "view": View,
         "orbit": Orbit,
+        "reconstruct": Reconstruct,
         "convert": Convert,
         "render": Render,
         "data": Data,
+        "train": Train,
         "evaluate": Evaluate,
+        "bench": Bench,
         "models": Models,
         "doctor": Doctor,
     }

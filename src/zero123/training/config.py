@@ -46,7 +46,7 @@ class TrainConfig:
     min_snr: float | None = None
     """Cap of the signal-to-noise weight. Source: Hang et al., "Efficient Diffusion Training via
     Min-SNR Weighting Strategy", 2023. It gives no weight to a last timestep of pure noise."""
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    precision: Literal["no", "bf16"] = "no"
     """Of the network's arithmetic; weights, pose and projection stay in float32."""
     trains_image_encoder: bool = False
     """The original's CLIP tower is frozen; the small model's is trained with the rest."""
@@ -67,7 +67,15 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "photos", "targets", "micro_batches", "save_every", "keep"):
+        for name in (
+            "steps",
+            "photos",
+            "targets",
+            "micro_batches",
+            "save_every",
+            "keep",
+            "watch_every",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("cooldown", "drop_share", "last", "near", "level"):

@@ -1,6 +1,6 @@
 """What the frozen networks say about every view, computed once and kept beside the pictures."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +43,26 @@ class FeatureViews:
             )
         views = ViewSet.open(folder, name)
         return cls(views, latents, stored("log_variance"), stored("embeddings"))
+
+    @property
+    def num_views(self) -> int:
+        """Views of each object."""
+        return len(self.views.orbits[0])
+
+    def first_views(self, count: int) -> "FeatureViews":
+        """The same objects with their first views only."""
+        first = slice(0, count)
+        views = replace(
+            self.views, images=self.views.images[:, first], orbits=self.views.orbits[:, first]
+        )
+        rest = {
+            name: None if array is None else array[:, first]
+            for name, array in (
+                ("log_variance", self.log_variance),
+                ("embeddings", self.embeddings),
+            )
+        }
+        return FeatureViews(views, self.latents[:, first], **rest)
 
     def photos(self, item: np.ndarray, view: np.ndarray) -> Float[Tensor, "b 3 H W"]:
         """Pictures in [0, 1]."""

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from torch import Tensor
 
 from zero123.data.views import Leaning, draw_pairs
@@ -20,19 +20,27 @@ from zero123.training.checkpoints import (
     CheckpointError,
     checkpoints,
     load_checkpoint,
+    piece,
     save_checkpoint,
+    whole,
 )
 from zero123.training.config import TrainConfig
 from zero123.training.features import FeatureViews
 from zero123.training.objective import Draws
 from zero123.training.student import Batch, Student
 
+CONFIG = "config.json"
+"""File in a run's folder."""
 MAX_SKIPS = 10
 """So many bad steps in a row, and the run goes back to its last good state."""
 MAX_ROLLBACKS = 3
 """The run stops instead of going back for this time."""
 _EXPLODED = 20.0
 """A loss so many times the usual one is as bad as none."""
+
+
+Row: TypeAlias = dict[str, int | float]
+"""Figures of a step by name."""
 
 
 class TrainingError(ValueError):
@@ -68,6 +76,23 @@ class Health:
             self.skipped += 1
             self.in_a_row += 1
         return good
+
+
+def noted_config(out: Path) -> TrainConfig | None:
+    """The configuration of the run in a folder; None if there is none.
+
+    Raises:
+        TrainingError: if it is no configuration, or one of another version.
+    """
+    noted = out / CONFIG
+    if not noted.exists():
+        return None
+    try:
+        return TrainConfig(**json.loads(noted.read_text()))
+    except (TypeError, ValueError) as problem:
+        raise TrainingError(
+            f"{noted} is no configuration that is known here ({problem})"
+        ) from problem
 
 
 def rate_factor(config: TrainConfig, step: int) -> float:
@@ -129,7 +154,8 @@ def train(
     shares: list[Share],
     out: Path,
     resume: bool = False,
-    report: Callable[[dict[str, float]], None] = lambda row: None,
+    report: Callable[[Row], None] = lambda row: None,
+    watch: Callable[[int], None] = lambda step: None,
     say: Callable[[str], None] = print,
 ) -> dict[str, Tensor]:
     """Train ``student`` in place; under ``torchrun`` or ``accelerate launch`` on many devices.
@@ -142,6 +168,8 @@ def train(
         resume: go on from the newest checkpoint in ``out``; on a CPU the result is the same to
             the byte as if the run had not been stopped.
         report: called after each step by the first process.
+        watch: called by the first process before the first step, each ``watch_every`` steps and at
+            the end, with the number of steps done; meanwhile the networks hold the running average.
         say: called with a sentence when something is out of order.
 
     Returns:
@@ -159,12 +187,18 @@ def train(
         gradient_accumulation_steps=config.micro_batches,
     )
     mine = _my_photos(config, accelerator.process_index, accelerator.num_processes)
-    average = {name: p.detach().clone() for name, p in student.averaged().items()}
+    if _is_sharded(accelerator):  # pieces can only be cut from the usual layout
+        student.unet.to(memory_format=torch.contiguous_format)
+        if accelerator.is_main_process:
+            say("weights are sharded: nothing is looked at on the way, evaluate the model after")
     model, optimiser = accelerator.prepare(
         student, torch.optim.AdamW(student.groups(), weight_decay=config.weight_decay, fused=True)
     )
+    average = {name: p.detach().clone() for name, p in student.averaged().items()}
     run = _Run(student, optimiser, average, out)
     step = run.begin(resume, accelerator)
+    if step == 0:
+        run.look(step, accelerator, watch)
     first, started = step, time.monotonic()
     while step < config.steps:
         _set_rates(optimiser, config, step)
@@ -177,6 +211,7 @@ def train(
                 accelerator.backward(loss)
                 losses.append(loss.detach())
         norm = accelerator.clip_grad_norm_(student.trained().values(), config.clip or math.inf)
+        norm = whole(norm)
         loss = float(accelerator.reduce(torch.stack(losses).mean(), "mean"))
         is_good = run.health.is_good(loss, float(norm))
         if is_good:
@@ -186,7 +221,7 @@ def train(
         step += 1
         if not is_good:
             step = run.recover(step, loss, accelerator, say)
-        elif step % config.save_every == 0 or step == config.steps:
+        if step == config.steps or (is_good and step % config.save_every == 0):
             run.save(step, accelerator)
         seconds = (time.monotonic() - started) / max(1, step - first)
         if accelerator.is_main_process:
@@ -200,8 +235,10 @@ def train(
                     "skipped": run.health.skipped,
                 }
             )
+        if step == config.steps or (is_good and step % config.watch_every == 0):
+            run.look(step, accelerator, watch)
     accelerator.end_training()
-    return run.average
+    return whole(run.average)
 
 
 @torch.no_grad()
@@ -221,6 +258,11 @@ def _my_photos(config: TrainConfig, process: int, processes: int) -> list[range]
     each = config.photos // parts
     starts = [each * (process * config.micro_batches + m) for m in range(config.micro_batches)]
     return [range(start, start + each) for start in starts]
+
+
+def _is_sharded(accelerator: Accelerator) -> bool:
+    """Whether each process holds a piece of the weights only."""
+    return accelerator.distributed_type is DistributedType.FSDP
 
 
 def _set_rates(optimiser: Any, config: TrainConfig, step: int) -> None:
@@ -245,36 +287,43 @@ class _Run:
 
     def begin(self, resume: bool, accelerator: Accelerator) -> int:
         """Find where to go on, or open the folder; a run begins with a checkpoint to return to."""
-        wanted = json.dumps(asdict(self.student.config), indent=2)
-        noted = self.out / "config.json"
+        wanted = self.student.config
         found = checkpoints(self.out)
         if not resume:
             if found:
                 raise TrainingError(f"{self.out} holds a run: resume it, or choose another folder")
             if accelerator.is_main_process:
-                write_text(wanted, noted)
+                write_text(json.dumps(asdict(wanted), indent=2), self.out / CONFIG)
             self.save(0, accelerator)
             return 0
         if not found:
             raise CheckpointError(f"there is no checkpoint to resume from in {self.out}")
-        if noted.exists() and noted.read_text() != wanted:
+        noted = noted_config(self.out)
+        if noted is not None and noted != wanted:
+            differ = [
+                f"{name} {was}, not {now}"
+                for (name, was), now in zip(
+                    asdict(noted).items(), asdict(wanted).values(), strict=True
+                )
+                if was != now
+            ]
             raise TrainingError(
-                f"{noted} tells of another configuration than this one: resume with the same"
+                f"{self.out} was trained with {', '.join(differ)}: resume with the same"
             )
         return self._load(found[-1])
 
     def save(self, step: int, accelerator: Accelerator) -> None:
         """Write a checkpoint; a failure of the first process ends them all."""
+        state = {
+            "step": step,
+            "student": whole({n: p.detach() for n, p in self.student.trained().items()}),
+            "average": whole(self.average),
+            "optimiser": whole(self.optimiser.state_dict()),
+            "rollbacks": self.health.rollbacks,
+            "skipped": self.health.skipped,
+            "usual": list(self.health.usual),
+        }
         if accelerator.is_main_process:
-            state = {
-                "step": step,
-                "student": {n: p.detach() for n, p in self.student.trained().items()},
-                "average": self.average,
-                "optimiser": self.optimiser.state_dict(),
-                "rollbacks": self.health.rollbacks,
-                "skipped": self.health.skipped,
-                "usual": list(self.health.usual),
-            }
             save_checkpoint(self.out, step, state, self.student.config.keep)
         accelerator.wait_for_everyone()
 
@@ -286,6 +335,31 @@ class _Run:
             torch._foreach_lerp_(
                 list(self.average.values()), [now[name] for name in self.average], 1 - decay
             )
+
+    def look(self, step: int, accelerator: Accelerator, watch: Callable[[int], None]) -> None:
+        """Let the first process look at the running average; the others wait.
+
+        Where each process holds a piece of the weights, none can look alone: nothing is done.
+        """
+        if _is_sharded(accelerator):
+            return
+        if accelerator.is_main_process:
+            self._swap()
+            try:
+                with torch.compiler.set_stance("force_eager"):  # batches of other sizes
+                    watch(step)
+            finally:
+                self._swap()
+        accelerator.wait_for_everyone()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        """Exchange the weights and their running average."""
+        now = self.student.averaged()
+        for name, mean in self.average.items():
+            kept = mean.clone()
+            mean.copy_(now[name])
+            now[name].copy_(kept)
 
     def recover(
         self, step: int, loss: float, accelerator: Accelerator, say: Callable[[str], None]
@@ -314,12 +388,18 @@ class _Run:
         return back
 
     def _load(self, path: Path) -> int:
-        state = load_checkpoint(path)
+        state, trained = load_checkpoint(path), self.student.trained()
+        sizes = [{n: t.shape for n, t in some.items()} for some in (state["student"], trained)]
+        if sizes[0] != sizes[1] or state["average"].keys() != self.average.keys():
+            raise CheckpointError(f"{path} is of another model, or of other parts of it, than this")
         with torch.no_grad():
-            for name, p in self.student.trained().items():
-                p.copy_(state["student"][name])
+            for name, p in trained.items():
+                p.copy_(piece(state["student"][name], p))
             for name, mean in self.average.items():
-                mean.copy_(state["average"][name])
+                mean.copy_(piece(state["average"][name], mean))
+        ours = [p for group in self.optimiser.param_groups for p in group["params"]]
+        for number, moments in state["optimiser"]["state"].items():
+            moments |= {name: piece(value, ours[number]) for name, value in moments.items()}
         self.optimiser.load_state_dict(state["optimiser"])
         usual = collections.deque(state["usual"], maxlen=self.health.usual.maxlen)
         self.health = Health(state["skipped"], 0, state["rollbacks"], usual)

@@ -25,7 +25,11 @@ def mini_unet() -> UNet2DConditionModel:
         layers_per_block=1,
         cross_attention_dim=CONTEXT_DIM,
         attention_head_dim=4,  # heads, in spite of the name
+        # the posed token also joins the time embedding: so the pose reaches every block
+        addition_embed_type="text",
+        addition_embed_type_num_heads=4,
     )
+    nn.init.zeros_(unet.add_embedding.norm2.weight)  # silent at first
     # the photo's latent comes unscaled: as loud as the noisy one from the start
     unet.conv_in.weight.data[:, LATENT_CHANNELS:] *= LATENT_SCALE
     return unet

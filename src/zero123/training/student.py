@@ -4,16 +4,14 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers import DDIMScheduler
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from zero123.models import PhotoFeatures, clip_pixels
 from zero123.training.config import TrainConfig
 from zero123.training.objective import Draws, view_loss
-from zero123.weights import Components
-
-_LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out")
+from zero123.weights import Components, add_lora
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ class Student(nn.Module):
         self.image_encoder.requires_grad_(config.trains_image_encoder)
         self.projection.requires_grad_(True)
         if config.lora_rank:
-            _add_lora(self.unet, config.lora_rank)
+            add_lora(self.unet, config.lora_rank)
         if config.gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
         if config.compiled:
@@ -118,13 +116,3 @@ class Student(nn.Module):
             batch.draws,
             self.config.min_snr,
         )
-
-
-def _add_lora(unet: UNet2DConditionModel, rank: int) -> None:
-    try:
-        from peft import LoraConfig
-    except ModuleNotFoundError as missing:
-        raise ModuleNotFoundError(
-            "training adapters needs peft: pip install 'zero123[train]'"
-        ) from missing
-    unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(_LORA_TARGETS)))

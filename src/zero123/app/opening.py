@@ -1,0 +1,68 @@
+"""How a photo and a model are opened, for every command that needs both."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from zero123.images import FramedPhoto
+    from zero123.pipeline import Zero123Pipeline
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How a photo and a model are opened."""
+
+    model: str = "mini"
+    """Bundled name, folder, .ckpt or .safetensors file, or hub id (see `zero123 models`)."""
+    lora: Path | None = None
+    """An adapter trained on this model, a .safetensors file, to be added to it."""
+    matte: Literal["auto", "alpha", "rembg", "plain"] = "auto"
+    """How the object is cut out: auto takes the photo's alpha, else rembg, else a plain ground."""
+    framing: Literal["training", "original", "none"] = "training"
+    """How the object is placed: as in training pictures, as the authors' demo does, or as is."""
+    pose_encoding: Literal["zero123", "stable-zero123"] | None = None
+    """Says what kind of model it is, where its files do not."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps ..."""
+
+    def open(
+        self, paths: Sequence[Path], exact: bool, smallest: int = 0
+    ) -> "tuple[Zero123Pipeline, list[FramedPhoto]]":
+        """Open the model where it runs best, and the photos as it wants them.
+
+        Photos are read first: a mistyped name is told before gigabytes are.
+
+        Args:
+            paths: of the photos.
+            exact: never in half precision.
+            smallest: side that the framed photos have at least, pixels; else the model's.
+        """
+        import torch
+
+        from zero123.images import frame, matte, read_image
+        from zero123.pipeline import Zero123Pipeline
+
+        cut_out = [matte(read_image(path), self.matte) for path in paths]
+        device = self.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            torch.zeros(1, device=device).item()
+        except (
+            RuntimeError,
+            AssertionError,
+            NotImplementedError,
+        ) as error:  # torch asserts that it was built for CUDA
+            first_line = str(error).splitlines()[0]
+            raise ValueError(f"--device {device} cannot be used here: {first_line}") from error
+        half = device.startswith("cuda") and not exact
+        pipe: Zero123Pipeline = Zero123Pipeline.from_pretrained(
+            self.model,
+            torch_dtype=torch.float16 if half else torch.float32,
+            pose_encoding=self.pose_encoding,
+            lora=self.lora,
+        ).to(device)
+        size = max(pipe.image_size, smallest)
+        return pipe, [frame(rgba, size, self.framing) for rgba in cut_out]
