@@ -1,0 +1,136 @@
+"""How a network is run: as it is, traced, or compiled. Exact."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor, nn
+
+from zero123.speed.plan import Engine
+from zero123.speed.put import put
+
+Run: TypeAlias = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]]
+"""Joined channels (b, c, h, w), times and context of a step -> the answer (b, c, h, w)."""
+
+_MOST_SHAPES = 64
+"""Compiled variants: guided or not, each size of a batch."""
+
+
+class Whole(nn.Module):
+    """The UNet with plain inputs and outputs."""
+
+    def __init__(self, unet: UNet2DConditionModel) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, joined: Tensor, times: Tensor, context: Tensor) -> tuple[Tensor, ...]:
+        """Answer."""
+        answer: tuple[Tensor, ...] = self.unet(joined, times, context, return_dict=False)
+        return answer
+
+
+class Deep(Whole):
+    """The UNet, which also says what its last layer heard from the others."""
+
+    def forward(self, joined: Tensor, times: Tensor, context: Tensor) -> tuple[Tensor, ...]:
+        """Answer, and what was heard (b, c, h, w)."""
+        (answer,) = super().forward(joined, times, context)
+        return answer, self.unet.up_blocks[-1].resnets[-1].heard
+
+
+class Shallow(Whole):
+    """The last layer of the UNet alone, with what it heard earlier.
+
+    Source: Ma et al., "DeepCache: Accelerating Diffusion Models for Free", 2024.
+    """
+
+    def forward(  # type: ignore[override]
+        self, joined: Tensor, times: Tensor, context: Tensor, heard: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Answer."""
+        unet, last = self.unet, self.unet.up_blocks[-1]
+        row = unet.time_embedding(unet.get_time_embed(joined, times))
+        inner = last.resnets[-1](torch.cat([heard, unet.conv_in(joined)], dim=1), row)
+        if hasattr(last, "attentions"):
+            inner = last.attentions[-1](inner, context, return_dict=False)[0]
+        return (unet.conv_out(unet.conv_act(unet.conv_norm_out(inner))),)
+
+
+class Tap(nn.Module):
+    """A residual block that keeps what came from the layers before it."""
+
+    heard: Tensor
+
+    def __init__(self, plain: nn.Module, skipped: int) -> None:
+        super().__init__()
+        self.plain, self.skipped = plain, skipped
+
+    def forward(self, joined: Tensor, row: Tensor) -> Tensor:
+        """As the plain block."""
+        self.heard = joined[:, : -self.skipped]
+        answer: Tensor = self.plain(joined, row)
+        return answer
+
+
+@contextmanager
+def tapped(unet: UNet2DConditionModel) -> Iterator[None]:
+    """The last residual block keeps what it heard."""
+    blocks = unet.up_blocks[-1].resnets
+    tap = Tap(blocks[-1], unet.config.block_out_channels[0])
+    with put(blocks, str(len(blocks) - 1), tap):
+        yield
+
+
+class Traced:
+    """A network traced once for each kind of inputs.
+
+    Deprecated in torch in favour of compiling; here because the published table has it.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        self.traces: dict[tuple[object, ...], Any] = {}
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Answer as the network does."""
+        kind = tuple((each.shape, each.dtype, each.device) for each in inputs)
+        if kind not in self.traces:
+            trace = torch.jit.trace(self.network, inputs, check_trace=False)  # type: ignore[no-untyped-call]
+            self.traces[kind] = trace
+        answer: tuple[Tensor, ...] = self.traces[kind](*inputs)
+        return answer
+
+
+class Compiled:
+    """A network compiled into one graph without breaks; on CUDA it is replayed as a CUDA graph."""
+
+    def __init__(self, network: nn.Module) -> None:
+        on_cuda = next(network.parameters()).is_cuda
+        mode = "reduce-overhead" if on_cuda else None
+        self.run = torch.compile(network, fullgraph=True, dynamic=False, mode=mode)
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Answer as the network does."""
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        # a graph writes its answers to the same place each time
+        return tuple(answer.clone() for answer in self.run(*inputs))
+
+
+def engine_for(network: nn.Module, engine: Engine) -> Callable[..., tuple[Tensor, ...]]:
+    """Run a network by an engine."""
+    kinds: dict[Engine, Callable[[nn.Module], Callable[..., tuple[Tensor, ...]]]] = {
+        "eager": lambda same: same,
+        "traced": Traced,
+        "compiled": Compiled,
+    }
+    return kinds[engine](network)
+
+
+@contextmanager
+def many_shapes() -> Iterator[None]:
+    """Torch gives up after eight shapes, and keeps what it compiled for ever."""
+    with torch._dynamo.config.patch(recompile_limit=_MOST_SHAPES):
+        yield
+    torch.compiler.reset()

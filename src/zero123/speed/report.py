@@ -1,0 +1,132 @@
+"""The ladder as people read it: a table, a picture, and JSON."""
+
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from zero123 import __version__
+from zero123.images import save_picture, write_text
+from zero123.speed.ladder import Rung
+
+_PACKAGES = ("torch", "diffusers", "transformers")
+_HEADER = (
+    "rung", "s a view", "× as fast", "CPU-s", "× in CPU-s", "CPU-s a step", "memory, MiB",
+    "first call, s", "largest off", "mean off", "PSNR, dB",
+)  # fmt: skip
+_BAR, _LINE = 520, 22  # pixels
+
+
+def write_ladder(
+    rungs: Sequence[Rung], title: str, device: torch.device, folder: Path, name: str
+) -> str:
+    """Write ``name.md``, ``name.json`` and ``name.png``.
+
+    Args:
+        rungs: as measured.
+        title: says of which model, with how many steps.
+        device: where the work was done.
+        folder: made if it is not there.
+        name: of the files.
+
+    Returns:
+        What stands in the Markdown.
+    """
+    told: dict[str, Any] = {
+        "title": title,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": ["zero123", *sys.argv[1:]],
+        "machine": {
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+            "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        },
+        "versions": {"python": platform.python_version(), "zero123": __version__}
+        | {package: importlib.metadata.version(package) for package in _PACKAGES},
+    }
+    rows = [
+        (
+            rung.name,
+            f"{rung.middle('seconds'):.3g}",
+            f"{rung.times_as_fast():.2f}",
+            f"{rung.middle('cpu_seconds'):.3g}",
+            f"{rung.times_as_fast('cpu_seconds'):.2f}",
+            f"{rung.middle('step_cpu_seconds'):.3g}",
+            f"{rung.memory_mib:.0f}",
+            f"{rung.first_seconds:.1f}",
+            f"{rung.sameness.largest:.1e}",
+            f"{rung.sameness.mean:.1e}",
+            f"{rung.sameness.psnr:.1f}",
+        )
+        for rung in rungs
+    ]
+    machine = told["machine"]
+    lines = [
+        f"# {title}",
+        "",
+        f"{told['date']}, {', '.join(f'{k} {v}' for k, v in machine.items() if v)}; "
+        f"{', '.join(f'{k} {v}' for k, v in told['versions'].items())}.",
+        f"`{' '.join(told['command'])}`. Medians over {len(rungs[0].costs)} pairs of calls, each "
+        "rung in turn with the plain pipeline; one guided view a call. Memory is the weights and "
+        "what the call needed besides.",
+        "",
+        *("| " + " | ".join(cells) + " |" for cells in (_HEADER, ("---",) * len(_HEADER), *rows)),
+    ]
+    text = "\n".join(lines) + "\n"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(text, folder / f"{name}.md")
+    told["rungs"] = [asdict(rung) | {"memory_mib": rung.memory_mib} for rung in rungs]
+    write_text(json.dumps(_plain(told), indent=1) + "\n", folder / f"{name}.json")
+    save_picture(_drawn(rungs, title), folder / f"{name}.png")
+    return text
+
+
+def _drawn(rungs: Sequence[Rung], title: str) -> Image.Image:
+    """A bar a rung: how many times as fast as the plain pipeline, in seconds of the processor."""
+    font = ImageFont.load_default(size=14)
+    names = max(font.getlength(rung.name) for rung in rungs) + 20
+    fastest = max(rung.times_as_fast("cpu_seconds") for rung in rungs)
+    sheet = Image.new("RGB", (int(names) + _BAR + 70, _LINE * (len(rungs) + 2) + 10), "white")
+    draw = ImageDraw.Draw(sheet)
+    draw.text((10, 6), f"{title}: times as fast as plain".replace("×", "x"), "black", font)
+    for row, rung in enumerate(rungs, 1):
+        times, top = rung.times_as_fast("cpu_seconds"), 10 + row * _LINE
+        draw.text((10, top), rung.name, "black", font)
+        end = names + _BAR * times / fastest
+        draw.rectangle((names, top + 2, end, top + _LINE - 4), "#4878a8")
+        draw.text((end + 6, top), f"{times:.2f}", "black", font)
+    draw.line(
+        [(names + _BAR / fastest, _LINE), (names + _BAR / fastest, sheet.height - 10)], "#c33"
+    )
+    return sheet
+
+
+def _processor() -> str:
+    told = Path("/proc/cpuinfo")
+    if told.exists():
+        for line in told.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _plain(told: object) -> object:
+    """JSON knows neither infinity nor NaN."""
+    if isinstance(told, dict):
+        return {key: _plain(value) for key, value in told.items()}
+    if isinstance(told, list | tuple):
+        return [_plain(value) for value in told]
+    return None if isinstance(told, float) and not math.isfinite(told) else told

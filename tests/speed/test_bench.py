@@ -1,0 +1,98 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from zero123.app.cli import main
+from zero123.speed.drawn import TINY, drawn_pipeline
+from zero123.speed.ladder import climb, ladder, twin
+from zero123.speed.measure import Sameness, measured
+from zero123.speed.plan import EXACT, PRESETS, Plan
+
+
+def test_a_ladder_is_measured_and_written(tmp_path, capsys):
+    main(
+        [
+            *f"bench --model tiny-random --steps 2 --repeats 2 --out {tmp_path} --rungs".split(),
+            *("plain", "exact", "exact, deep every 2"),
+        ]
+    )
+    table = (tmp_path / "speed-cpu-tiny-random.md").read_text()
+    assert table.strip() in capsys.readouterr().out
+    told = json.loads((tmp_path / "speed-cpu-tiny-random.json").read_text())
+    plain, exact, deep = told["rungs"]
+    assert plain["sameness"]["largest"] == 0
+    assert plain["sameness"]["psnr"] is None  # infinite
+    assert exact["sameness"]["largest"] <= 1e-4 < deep["sameness"]["largest"]
+    assert len(exact["costs"]) == len(exact["plain"]) == 2
+    assert exact["weights_mib"] > plain["weights_mib"]  # sub-pixel taps: 16 for 9
+    assert told["versions"]["torch"] == torch.__version__
+    with Image.open(tmp_path / "speed-cpu-tiny-random.png") as plot:
+        assert np.array(plot).std() > 10
+
+
+def test_presets_are_judged_on_objects_never_seen(monkeypatch, capsys):
+    monkeypatch.setattr("zero123.app.bench._OBJECTS", 2)
+    plans = {"exact": EXACT, "two steps": Plan(most_steps=2)}
+    monkeypatch.setattr("zero123.speed.PRESETS", tuple(plans))
+    monkeypatch.setattr("zero123.speed.preset", lambda name, _: plans[name])
+    main(["bench", "--quality"])
+    rows = [line.split("|") for line in capsys.readouterr().out.splitlines()]
+    plain, exact, two = rows[2:]
+    assert plain[3].split()[0] == exact[3].split()[0].lstrip("-") == "0.00"
+    assert float(exact[4]) > 50 > float(two[4])
+
+
+def test_a_twin_shares_weights_and_nothing_else():
+    pipe = drawn_pipeline(TINY)
+    other = twin(pipe)
+    pairs = zip(pipe.unet.parameters(), other.unet.parameters(), strict=True)
+    assert all(a.data_ptr() == b.data_ptr() and a is not b for a, b in pairs)
+    (rung,) = climb(pipe, {"exact": EXACT}, steps=2, repeats=1)
+    assert not any(weight.stride()[-1:] == (0,) for weight in pipe.unet.parameters())
+    assert rung.times_as_fast("cpu_seconds") > 0
+    assert rung.memory_mib > rung.weights_mib
+
+
+def test_what_a_call_takes_is_seen():
+    def call(tick):
+        for _ in range(3):
+            held = torch.ones(20 * 2**20 // 4)  # 20 MiB
+            sum(range(2_000_000))
+            tick()
+        return held[:1]
+
+    made, cost = measured(call, torch.device("cpu"))
+    assert made.item() == 1
+    assert 15 < cost.rise_mib < 200
+    assert cost.cpu_seconds >= 3 * cost.step_cpu_seconds * 0.5 > 0
+
+
+def test_sameness_says_how_far():
+    same = Sameness.of(torch.full((4,), 0.5), torch.tensor([0.5, 0.5, 0.5, 0.6]))
+    assert same.largest == pytest.approx(0.1)
+    assert same.mean == pytest.approx(0.025)
+    assert same.psnr == pytest.approx(10 * np.log10(1 / 0.0025))
+
+
+def test_rungs_suit_the_device():
+    assert set(PRESETS) < set(ladder((), "cpu"))
+    assert ladder((), "cpu")["exact"].winograd > ladder((), "cuda")["exact"].winograd
+    assert ladder((), "cuda")["low-memory"].offloaded
+    assert list(ladder(["turbo", "plain"], "cpu")) == ["turbo", "plain"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--rungs", "warp"], "no rung 'warp': one of plain"),
+        (["--repeats", "0"], "--repeats must be at least 1, got 0"),
+        (["--steps", "0"], "--steps must be in 1 to 1000, got 0"),
+    ],
+)
+def test_what_cannot_be_measured_is_told(options, sentence, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["bench", *options])
+    assert sentence in capsys.readouterr().err
