@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from zero123.evaluation.candidates import Candidate
     from zero123.evaluation.scenes import Trial
+    from zero123.pipeline import Zero123Pipeline
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,13 @@ class Evaluate:
     """Fetch weights that are missing there, once, 0.9 GB."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps ..."""
+    reconstruction: bool = False
+    """Make the objects of a protocol's photos, and compare their surfaces with the true ones."""
 
     def run(self) -> Path:
         """Ask, compare and write the report; prints the figures."""
+        if self.reconstruction:
+            return self._reconstructed()
         from zero123.evaluation.candidates import baselines
         from zero123.evaluation.record import write_record
         from zero123.evaluation.report import write_report
@@ -54,6 +59,30 @@ class Evaluate:
         for result in evaluation.results[: len(models)]:
             print(f"{result.candidate.name}: {result.seconds_per_view:.3f} seconds per view")
         write_record(evaluation, self.out)
+        return self.out
+
+    def _reconstructed(self) -> Path:
+        from zero123.evaluation.protocol import Protocol
+        from zero123.images import write_text
+        from zero123.reconstruct import preset
+        from zero123.reconstruct.scores import (
+            guess_makers,
+            pipeline_maker,
+            score_objects,
+            scores_table,
+        )
+
+        self._trial()  # whatever is wrong with the call is told here
+        if self.meshes is None:
+            raise ValueError("--reconstruction needs a protocol, whose meshes are the truth")
+        protocol, settings = Protocol.named(self.data), preset("views", "quick")
+        makers = {
+            name: pipeline_maker(pipe, settings) for name, pipe in self._pipelines().items()
+        } | guess_makers(protocol, settings)
+        scores = score_objects(protocol, self.meshes, makers, self.out, self.limit, self.resume)
+        table = scores_table(scores)
+        write_text(f"{table}\n", self.out / "reconstruction.md")
+        print(table)
         return self.out
 
     def _trial(self) -> "Trial":
@@ -87,17 +116,24 @@ class Evaluate:
         return replace(trial, title=trial.title + changes, samples=samples, sampler=sampler)
 
     def _models(self, trial: "Trial") -> "list[Candidate]":
+        from zero123.evaluation.candidates import from_pipeline
+
+        return [
+            from_pipeline(name, pipe, trial.sampler) for name, pipe in self._pipelines().items()
+        ]
+
+    def _pipelines(self) -> "dict[str, Zero123Pipeline]":
         import torch
 
-        from zero123.evaluation.candidates import baselines, from_pipeline, safe_name
+        from zero123.evaluation.candidates import baselines, safe_name
         from zero123.pipeline import Zero123Pipeline
 
         device = self.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        candidates: list[Candidate] = []
+        opened: dict[str, Zero123Pipeline] = {}
         for source in self.model:
-            taken = [each.name for each in (*baselines(), *candidates)]
+            taken = [*(each.name for each in baselines()), *opened]
             pipe = Zero123Pipeline.from_pretrained(source).to(device)
-            candidates.append(from_pipeline(safe_name(source, taken), pipe, trial.sampler))
-        return candidates
+            opened[safe_name(source, taken)] = pipe
+        return opened
