@@ -49,7 +49,7 @@ class Training:
     fit_memory: bool = False
     """Find the fewest --micro-batches that hold in memory; the steps stay the same."""
     resume: bool = False
-    """Go on from the newest checkpoint in the folder; exact on a CPU."""
+    """Go on from the newest checkpoint in the folder; exact on a CPU with as many threads."""
     config: tyro.conf.OmitArgPrefixes[TrainConfig] = field(default_factory=lambda: PRESETS["debug"])
 
     def run(self) -> Path | None:
