@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -213,6 +214,15 @@ def test_a_traced_network_shows_the_same_view(published: Zero123Pipeline, view: 
     assert np.array_equal(view(restore(published)), before)
 
 
+@pytest.fixture
+def untyped() -> Iterator[None]:
+    """The checks of shapes, which only tests have, cannot be compiled."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.usefixtures("untyped")
 @torch.no_grad()
 def test_the_switched_network_is_one_graph_without_breaks(published: Zero123Pipeline) -> None:
     accelerate(published, replace(EXACT, fused_qkv=True))
@@ -225,6 +235,7 @@ def test_the_switched_network_is_one_graph_without_breaks(published: Zero123Pipe
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("untyped")
 def test_a_compiled_network_shows_the_same_view(published: Zero123Pipeline, view: View) -> None:
     before = view(published)
     assert np.abs(view(accelerate(published, Plan(engine="compiled"))) - before).max() <= 1e-4
