@@ -98,7 +98,7 @@ def constant_attention(unet: UNet2DConditionModel) -> Iterator[None]:
             undo.enter_context(put(block, "attn2", AttentionPart(block.attn2, first, width)))
             undo.enter_context(put(block, "norm2", nn.Identity()))
             first += width
-        if _token_joins_time(unet):
+        if token_joins_time(unet):
             width = unet.add_embedding.proj.out_features
             part = TokenPart(unet.add_embedding, first, width)
             undo.enter_context(put(unet, "add_embedding", part))
@@ -113,7 +113,7 @@ def constant_times(unet: UNet2DConditionModel) -> Iterator[None]:
     """
     first = 0
     with ExitStack() as undo:
-        for block in [] if _token_joins_time(unet) else _found(unet, ResnetBlock2D):
+        for block in [] if token_joins_time(unet) else _found(unet, ResnetBlock2D):
             width = block.time_emb_proj.out_features
             part = TimePart(block.time_emb_proj, first, width)
             undo.enter_context(put(block, "time_emb_proj", part))
@@ -138,7 +138,7 @@ def context_for(unet: UNet2DConditionModel, token: Tensor) -> Tensor:
     if not parts:
         return token
     answers = [part.plain.to_out[0](part.plain.to_v(token)) for part in parts]
-    if _token_joins_time(unet):
+    if token_joins_time(unet):
         answers.append(unet.add_embedding.plain(token)[:, None])
     return torch.cat(answers, dim=-1)
 
@@ -163,7 +163,8 @@ def photo_for(unet: UNet2DConditionModel, latent: Tensor) -> Tensor:
     return first.share(latent) if isinstance(first, PhotoConvolution) else latent
 
 
-def _token_joins_time(unet: UNet2DConditionModel) -> bool:
+def token_joins_time(unet: UNet2DConditionModel) -> bool:
+    """Whether the token speaks to the blocks through the time embedding too, as in ``mini``."""
     return bool(unet.config.addition_embed_type == "text")
 
 

@@ -8,6 +8,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
+from zero123.speed.constants import token_joins_time
 from zero123.speed.plan import Engine
 from zero123.speed.put import put
 
@@ -52,6 +53,8 @@ class Shallow(Whole):
         """Answer."""
         unet, last = self.unet, self.unet.up_blocks[-1]
         row = unet.time_embedding(unet.get_time_embed(joined, times))
+        if token_joins_time(unet):
+            row = row + unet.add_embedding(context)
         inner = last.resnets[-1](torch.cat([heard, unet.conv_in(joined)], dim=1), row)
         if hasattr(last, "attentions"):
             inner = last.attentions[-1](inner, context, return_dict=False)[0]
