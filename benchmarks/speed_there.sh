@@ -20,8 +20,9 @@ fi
 out=${2:?a folder for the results}
 mkdir -p "$out"
 if [ -d .whl ] && [ "$task" != rehearse ]; then
-    python3 -m pip install -q --no-index --no-deps --no-compile --upgrade --target /tmp/site .whl/*.whl
-    export PYTHONPATH=/tmp/site
+    site=$(mktemp -d)
+    python3 -m pip install -q --no-index --no-deps --no-compile --target "$site" .whl/*.whl
+    export PYTHONPATH=$site
 fi
 export PYTHONPATH="src${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 bench() { python3 -m zero123 bench --out "$out" "$@" 2>&1 | tee -a "$out/log.txt"; }
