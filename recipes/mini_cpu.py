@@ -13,9 +13,11 @@ Everything is kept under ``runs/mini``; a stage that is done is not done again.
 import argparse
 import collections
 import functools
+import itertools
 import json
 import math
 import multiprocessing
+import shutil
 import sys
 import time
 import zlib
@@ -67,6 +69,8 @@ from zero123.weights import Components, Settings, open_model, save_model
 RUN = Path("runs/mini")
 VALIDATION_EVERY = 40
 """One mesh in so many is kept for validation, chosen by its name."""
+SHARES = {"meshes": 0.3, "mirrored": 0.2, "procedural": 0.5}
+"""How often a step draws from each set."""
 SIDED = (0.2, 4.0)
 """Least and most often that an object is drawn, compared with one of usual sides."""
 
@@ -110,6 +114,23 @@ def make_views(name: str, sources: list[str], num_views: int) -> None:
     print(f"{name}: {len(names)} objects in {time.monotonic() - started:.0f} s")
 
 
+def mirror(name: str, to: str) -> None:
+    """Make objects of the other hand and of other colours: sides swapped, channels exchanged."""
+    if (RUN / f"{to}.orbits.npy").exists():
+        return
+    data, names = ViewSet.open(RUN, name), json.loads((RUN / f"{name}.json").read_text())
+    orders = list(itertools.permutations(range(3)))[1:]
+    partial = RUN / f"{to}.images.partial.npy"
+    shape = data.images.shape
+    swapped = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+    for item, source in enumerate(names):
+        order = orders[zlib.crc32(source.encode()) % len(orders)]
+        swapped[item] = data.images[item][:, :, ::-1, order]
+    partial.rename(RUN / f"{to}.images.npy")
+    shutil.copy(RUN / f"{name}.weights.npy", RUN / f"{to}.weights.npy")
+    np.save(RUN / f"{to}.orbits.npy", data.orbits * np.array([1, -1, 1], dtype=np.float32))
+
+
 def weigh(name: str) -> None:
     """Draw objects the more often, the more unlike their sides are."""
     data = ViewSet.open(RUN, name)
@@ -119,12 +140,13 @@ def weigh(name: str) -> None:
 
 
 def views(meshes: Path, procedural: int) -> None:
-    """Render the three sets: meshes to train on, made-up objects, meshes to validate on."""
+    """Render the sets: meshes to train on, also mirrored, made-up objects, validation meshes."""
     files = sorted(str(path) for path in meshes.rglob("*.glb"))
     held = [f for f in files if zlib.crc32(Path(f).stem.encode()) % VALIDATION_EVERY == 0]
     make_views("validation", held, 12)
     make_views("meshes", sorted(set(files) - set(held)), 24)
-    make_views("procedural", [f"procedural:{seed}" for seed in range(procedural)], 8)
+    make_views("procedural", [f"procedural:{seed}" for seed in range(procedural)], 12)
+    mirror("meshes", "mirrored")
 
 
 def autoencoder(steps: int) -> None:
@@ -136,7 +158,7 @@ def autoencoder(steps: int) -> None:
         vae = mini_autoencoder()
         pictures = next(crops(sets, seed=1, batch=3000, size=IMAGE_SIZE))
         encoder = PatchEncoder.fit(pictures, LATENT_CHANNELS)
-        for name in ("validation", "meshes", "procedural"):
+        for name in ("validation", *SHARES):
             write_latents(encoder, name)
         write_encoder(vae, encoder)
         start_decoder(vae, encoder)
@@ -195,7 +217,7 @@ def denoiser(steps: int, init: str) -> None:
     config = replace(PRESETS["mini"], steps=steps)
     fresh = new_parts(AutoencoderTiny.from_pretrained(RUN / "vae"))
     student = Student(fresh if init == "scratch" else open_model(init), config)
-    shares = [Share(FeatureViews.open(RUN, name)) for name in ("meshes", "procedural")]
+    shares = [Share(FeatureViews.open(RUN, name), weight) for name, weight in SHARES.items()]
     log = (RUN / "log.jsonl").open("a", buffering=1)
     recent: collections.deque[float] = collections.deque(maxlen=200)
 
@@ -320,7 +342,7 @@ def main() -> None:
             sub.add_argument(flag, type=kind, required=required, default=default)
         sub.set_defaults(run=run)
 
-    stage(views, meshes=Path, procedural=3500)
+    stage(views, meshes=Path, procedural=21500)
     stage(autoencoder, steps=1700)
     stage(denoiser, steps=9000, init="scratch")
     stage(export, to=RUN / "model")

@@ -206,6 +206,21 @@ def test_a_step_draws_the_same_photos_in_however_many_parts(student):
     assert torch.equal(whole.draws.noise[4:], half.draws.noise)
 
 
+def test_batches_drawn_ahead_by_others_train_the_same(tmp_path):
+    averages = [
+        train(
+            Student(tiny_parts(), TINY),
+            1.0,
+            [Share(tiny_data())],
+            tmp_path / str(workers),
+            workers=workers,
+        )
+        for workers in (0, 2)
+    ]
+    alone, helped = averages
+    assert all(torch.equal(alone[name], helped[name]) for name in alone)
+
+
 def test_a_fixed_batch_is_learned_by_heart():
     student = Student(tiny_parts(), replace(TINY, drop_share=0.0))
     batch = batch_of([Share(tiny_data())], student, 1.0, (0, 0, 0), range(4))

@@ -46,6 +46,9 @@ class Training:
     init: str = "mini"
     """Model to start from: bundled name, folder, .ckpt or .safetensors file, or hub id; or scratch:
     the small model with fresh weights around the bundled one's autoencoder."""
+    workers: int = 0
+    """Processes that draw batches ahead: 4 or more pay where a GPU takes them fast. Nothing else
+    changes."""
     fit_memory: bool = False
     """Find the fewest --micro-batches that hold in memory; the steps stay the same."""
     resume: bool = False
@@ -105,6 +108,7 @@ class Training:
                 shares,
                 self.out,
                 resume=self.resume,
+                workers=self.workers,
                 report=report,
                 watch=watch,
                 say=_say,

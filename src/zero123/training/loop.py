@@ -4,7 +4,7 @@ import collections
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator, DistributedType
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from zero123.data.views import Leaning, draw_pairs
 from zero123.images import write_text
@@ -148,12 +149,44 @@ def batch_of(
     return Batch.joined(rows)
 
 
+@dataclass(frozen=True)
+class _Batches(Dataset[Batch]):
+    """What one process draws in a run, by number: of each step as many as it has micro-batches."""
+
+    shares: list[Share]
+    student: Student
+    scale: float
+    mine: list[range]
+    rollbacks: int
+    """Draws are other ones after each."""
+
+    def __getitem__(self, number: int) -> Batch:
+        step, part = divmod(number, len(self.mine))
+        key = self.student.config.seed, self.rollbacks, step
+        return batch_of(self.shares, self.student, self.scale, key, self.mine[part])
+
+    def drawn_from(self, step: int, workers: int) -> Iterator[Batch]:
+        """The batches of a step and of all that follow, drawn ahead by so many processes."""
+        each = len(self.mine)
+        return iter(
+            DataLoader(
+                self,
+                batch_size=None,
+                sampler=range(step * each, self.student.config.steps * each),
+                num_workers=workers,
+                multiprocessing_context="fork" if workers else None,  # memory maps are shared
+                generator=torch.Generator(),  # it would take a number of everybody's else
+            )
+        )
+
+
 def train(
     student: Student,
     scale: float,
     shares: list[Share],
     out: Path,
     resume: bool = False,
+    workers: int = 0,
     report: Callable[[Row], None] = lambda row: None,
     watch: Callable[[int], None] = lambda step: None,
     say: Callable[[str], None] = print,
@@ -167,6 +200,7 @@ def train(
         out: folder of configuration and checkpoints.
         resume: go on from the newest checkpoint in ``out``; on a CPU the result is the same to
             the byte as if the run had not been stopped.
+        workers: processes that draw batches ahead, which changes nothing but the time.
         report: called after each step by the first process.
         watch: called by the first process before the first step, each ``watch_every`` steps and at
             the end, with the number of steps done; meanwhile the networks hold the running average.
@@ -199,15 +233,16 @@ def train(
     step = run.begin(resume, accelerator)
     if step == 0:
         run.look(step, accelerator, watch)
+    drawn = run.batches(shares, scale, mine).drawn_from(step, workers)
     first, started = step, time.monotonic()
     while step < config.steps:
         _set_rates(optimiser, config, step)
         losses = []
-        for photos in mine:
+        for _ in mine:
             with accelerator.accumulate(model):
-                batch = batch_of(shares, student, scale, run.key(step), photos)
+                batch = next(drawn).to(accelerator.device)
                 with accelerator.autocast():
-                    loss = model(batch.to(accelerator.device))
+                    loss = model(batch)
                 accelerator.backward(loss)
                 losses.append(loss.detach())
         norm = accelerator.clip_grad_norm_(student.trained().values(), config.clip or math.inf)
@@ -220,7 +255,9 @@ def train(
         optimiser.zero_grad()
         step += 1
         if not is_good:
-            step = run.recover(step, loss, accelerator, say)
+            going_on, step = step, run.recover(step, loss, accelerator, say)
+            if step != going_on:
+                drawn = run.batches(shares, scale, mine).drawn_from(step, workers)
         if step == config.steps or (is_good and step % config.save_every == 0):
             run.save(step, accelerator)
         seconds = (time.monotonic() - started) / max(1, step - first)
@@ -281,9 +318,9 @@ class _Run:
     out: Path
     health: Health = field(default_factory=Health)
 
-    def key(self, step: int) -> tuple[int, int, int]:
-        """What a step's draws come from: other ones after a roll-back."""
-        return self.student.config.seed, self.health.rollbacks, step
+    def batches(self, shares: list[Share], scale: float, mine: list[range]) -> _Batches:
+        """What is drawn until the next roll-back."""
+        return _Batches(shares, self.student, scale, mine, self.health.rollbacks)
 
     def begin(self, resume: bool, accelerator: Accelerator) -> int:
         """Find where to go on, or open the folder; a run begins with a checkpoint to return to."""
