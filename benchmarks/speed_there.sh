@@ -31,10 +31,10 @@ case $task in
 eager)
     bench --model full-random --device cuda --steps 50 --repeats 5 --rungs plain \
         "written-out attention" "constant attention" "constant times" "constant photo" sub-pixel \
-        winograd "fused qkv" channels-last traced float16 bfloat16 exact "exact, bfloat16" \
+        winograd "fused qkv" channels-last traced float16 bfloat16 "int8 weights" exact "exact, bfloat16" \
         "exact, guided to 0.7" "exact, deep every 2" "exact, deep every 3" "exact, dpm++ 20" \
         "exact, unipc 10" low-memory
-    python3 -m pytest -q -m gpu tests/speed -p no:cacheprovider 2>&1 | tee "$out/gpu-tests.txt"
+    python3 -m pytest -q -m gpu tests/speed/test_switches.py -p no:cacheprovider 2>&1 | tee "$out/gpu-tests.txt"
     ;;
 compiled)
     mkdir -p "$out/compiled"

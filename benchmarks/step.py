@@ -27,6 +27,7 @@ SWITCHES = {
     "winograd": Plan(winograd=True),
     "channels-last": Plan(channels_last=True),
     "bfloat16": Plan(dtype="bfloat16"),
+    "int8 weights": Plan(rounded=True),
     "exact": preset("exact", "cpu"),
 }
 

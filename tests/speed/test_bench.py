@@ -6,10 +6,14 @@ import torch
 from PIL import Image
 
 from zero123.app.cli import main
+from zero123.app.evaluate import Evaluate
+from zero123.data import Lighting, procedural_mesh, render
+from zero123.evaluation.scenes import Scene, Trial, on_white
+from zero123.geometry import Orbit
 from zero123.speed.drawn import TINY, drawn_pipeline
 from zero123.speed.ladder import climb, ladder, twin
 from zero123.speed.measure import Sameness, measured
-from zero123.speed.plan import EXACT, PRESETS, Plan
+from zero123.speed.plan import EXACT, PRESETS
 
 
 def test_a_ladder_is_measured_and_written(tmp_path, capsys):
@@ -33,16 +37,32 @@ def test_a_ladder_is_measured_and_written(tmp_path, capsys):
         assert np.array(plot).std() > 10
 
 
-def test_presets_are_judged_on_objects_never_seen(monkeypatch, capsys):
-    monkeypatch.setattr("zero123.app.bench._OBJECTS", 2)
-    plans = {"exact": EXACT, "two steps": Plan(most_steps=2)}
-    monkeypatch.setattr("zero123.speed.PRESETS", tuple(plans))
-    monkeypatch.setattr("zero123.speed.preset", lambda name, _: plans[name])
-    main(["bench", "--quality"])
-    rows = [line.split("|") for line in capsys.readouterr().out.splitlines()]
-    plain, exact, two = rows[2:]
-    assert plain[3].split()[0] == exact[3].split()[0].lstrip("-") == "0.00"
-    assert float(exact[4]) > 50 > float(two[4])
+def scene(name):
+    """A made-up object, whose photo and two other sides are 64 pixels wide."""
+    seats = [Orbit(1.2, turn, 1.85) for turn in (0.0, 1.0, 2.5)]
+    pictures = render(procedural_mesh(int(name)), seats, 64, Lighting())
+    return Scene(name, on_white(pictures[0]), seats[0], pictures[1:], tuple(seats[1:]))
+
+
+def test_rungs_are_judged_against_the_truth(tmp_path, capsys, monkeypatch):
+    trial = Trial("made up", (), ("3", "11"), scene)
+    monkeypatch.setattr(Evaluate, "trial", lambda _: trial)
+    main(
+        [
+            *f"bench --quality --steps 3 --out {tmp_path} --rungs".split(),
+            *("exact", "exact, deep every 2"),
+        ]
+    )
+    table = (tmp_path / "quality-cpu-mini.md").read_text()
+    assert table.strip() in capsys.readouterr().out
+    told = json.loads((tmp_path / "quality-cpu-mini.json").read_text())
+    plain, exact, deep = told["losses"]
+    assert [loss["name"] for loss in told["losses"]] == ["plain", "exact", "exact, deep every 2"]
+    assert plain["lost"]["mean"] == 0
+    assert plain["moved"] == 100  # dB: the same bytes
+    assert abs(exact["lost"]["mean"]) < 0.01
+    assert exact["moved"] > 50 > deep["moved"]
+    assert plain["psnr"]["objects"] == 2
 
 
 def test_a_twin_shares_weights_and_nothing_else():
@@ -89,6 +109,7 @@ def test_rungs_suit_the_device():
     [
         (["--rungs", "warp"], "no rung 'warp': one of plain"),
         (["--repeats", "0"], "--repeats must be at least 1, got 0"),
+        (["--quality"], "--data gso30 needs --meshes"),
         (["--steps", "0"], "--steps must be in 1 to 1000, got 0"),
     ],
 )

@@ -18,6 +18,7 @@ from zero123.speed.drawn import FULL, TINY, drawn_pipeline
 from zero123.speed.engines import Deep, Shallow, Whole, tapped
 from zero123.speed.numbers import half_for
 from zero123.speed.plan import EXACT
+from zero123.speed.rounded import rounded
 from zero123.speed.upsampling import SubPixel
 from zero123.speed.winograd import Winograd, winograd
 
@@ -305,13 +306,31 @@ def test_winograd_equals_the_convolution(
     assert owner[0] is plain
 
 
-def test_low_memory_parks_the_wide_weights(mini: Zero123Pipeline, view: View) -> None:
-    before = view(mini)
-    accelerate(mini, "low-memory")
-    assert mini.unet.dtype == torch.bfloat16
-    assert mini.memory_bound == 0.25
-    assert np.abs(view(mini) - before).mean() < 0.02
-    assert np.array_equal(view(restore(mini)), before)
+def kept_bytes(pipe: Zero123Pipeline) -> int:
+    return sum(w.nbytes for part in (pipe.unet, pipe.vae) for w in part.parameters())
+
+
+def test_low_memory_keeps_a_byte_a_weight(pipe: Zero123Pipeline, view: View) -> None:
+    before, wide = view(pipe), kept_bytes(pipe)
+    accelerate(pipe, "low-memory")
+    assert pipe.memory_bound == 0.25
+    assert kept_bytes(pipe) < 0.3 * wide
+    assert 0 < np.abs(view(pipe) - before).mean() < 0.02
+    restore(pipe)
+    assert kept_bytes(pipe) == wide
+    assert np.array_equal(view(pipe), before)
+
+
+@torch.no_grad()
+def test_rounding_is_off_by_half_a_scale_and_keeps_zero() -> None:
+    layer = nn.Conv2d(3, 5, 3)
+    layer.weight[2] = 0  # a silent row has no scale
+    wide = layer.weight.clone()
+    with rounded(layer):
+        scale = wide.flatten(1).abs().amax(1)[:, None, None, None] / 127
+        assert ((layer.weight - wide).abs() <= 0.51 * scale).all()
+    assert torch.equal(layer.weight, wide)
+    assert layer.weight.requires_grad
 
 
 @pytest.mark.parametrize(

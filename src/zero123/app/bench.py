@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from zero123.pipeline import Zero123Pipeline
 
-_OBJECTS = 12
-
 
 @dataclass(frozen=True)
 class Bench:
@@ -28,11 +26,18 @@ class Bench:
     steps: int | None = None
     """Steps of the sampler; the model's own number if left out."""
     rungs: tuple[str, ...] = ()
-    """Which, by name; left out: all; compiling takes minutes."""
+    """Which, by name; left out: all, or for --quality exact, fast and turbo; compiling takes
+    minutes."""
     repeats: int = 5
     """Pairs of calls to a rung; the first call of each, where things compile, is not counted."""
     quality: bool = False
-    """Instead: the presets on 12 made-up objects never trained on: dB lost, and seconds."""
+    """Instead: what rungs lose against the truth, dB, object by object of --data."""
+    data: str = "gso30"
+    """For --quality: a protocol, or a folder of rendered objects (see `zero123 evaluate`)."""
+    meshes: Path | None = None
+    """For --quality on a protocol: the folder of its meshes."""
+    limit: int | None = None
+    """For --quality: only so many objects, the first."""
     out: Path = Path("benchmarks/results")
     """A folder for the table, the JSON beside it, and a plot."""
 
@@ -54,31 +59,41 @@ class Bench:
         plans = ladder(self.rungs, self.device.partition(":")[0])
         pipe = self._open()
         steps = self.steps or pipe.settings.steps
-        model, rungs, table = Path(self.model).name, [], ""
-        title = f"{model} on {self.device}, {steps} steps"
-        name = f"speed-{self.device.replace(':', '')}-{model}"
+        rungs, table = [], ""
+        title = f"{Path(self.model).name} on {self.device}, {steps} steps"
         with _bar(len(plans) * (2 * self.repeats + 1), "call") as done:
             for rung in climb(pipe, plans, steps, self.repeats, done):
                 rungs.append(rung)
-                table = write_ladder(rungs, title, pipe.device, self.out, name)
+                table = write_ladder(rungs, title, pipe.device, self._file("speed"))
         print(table)
 
     def _lose(self) -> None:
-        from zero123.speed import PRESETS, Plan, preset
-        from zero123.speed.quality import losses
+        from dataclasses import replace
 
+        from zero123.app.evaluate import Evaluate
+        from zero123.speed.ladder import ladder
+        from zero123.speed.quality import losses
+        from zero123.speed.report import write_losses
+
+        chosen = ladder(self.rungs or ("exact", "fast", "turbo"), self.device.partition(":")[0])
+        # compiling takes minutes and moves no picture
+        plans = {name: replace(plan, engine="eager") for name, plan in chosen.items()}
+        trial = Evaluate(self.data, meshes=self.meshes, limit=self.limit).trial()
         pipe = self._open()
-        plans = {"plain": Plan()} | {name: preset(name, pipe.device.type) for name in PRESETS}
-        print("| preset | PSNR, dB | lost to plain, dB | from plain, dB | CPU-s a view |")
-        print("|---|---|---|---|---|")
-        with _bar(len(plans) * _OBJECTS, "object") as done:
-            for loss in losses(pipe, plans, _OBJECTS, done):
-                own, lost = loss.psnr, loss.lost
-                print(
-                    f"| {loss.name} | {own.mean:.2f} [{own.low:.2f}, {own.high:.2f}] "
-                    f"| {lost.mean:.2f} [{lost.low:.2f}, {lost.high:.2f}] "
-                    f"| {loss.moved:.1f} | {loss.cpu_seconds:.3f} |"
+        pipe.settings = replace(pipe.settings, steps=self.steps or pipe.settings.steps)
+        title = f"{Path(self.model).name} on {self.device}, {pipe.settings.steps} steps, "
+        measured, table = [], ""
+        with _bar((1 + len(plans)) * len(trial.names), "object") as done:
+            for loss in losses(pipe, plans, trial, done):
+                measured.append(loss)
+                table = write_losses(
+                    measured, title + trial.title, pipe.device, self._file("quality")
                 )
+        print(table)
+
+    def _file(self, kind: str) -> Path:
+        """Where the results go, without an ending."""
+        return self.out / f"{kind}-{self.device.replace(':', '')}-{Path(self.model).name}"
 
     def _open(self) -> "Zero123Pipeline":
         from zero123.pipeline import Zero123Pipeline

@@ -51,7 +51,7 @@ class Evaluate:
 
         # whatever would fail at the end is told before the work
         check_place(self.out, self.resume)
-        trial = self._trial()
+        trial = self.trial()
         tools = collect_tools(self.backbones, self.download)
         models = self._models(trial)
         evaluation = evaluate(trial, [*models, *baselines()], self.out, tools, self.resume)
@@ -72,7 +72,7 @@ class Evaluate:
             scores_table,
         )
 
-        self._trial()  # whatever is wrong with the call is told here
+        self.trial()  # whatever is wrong with the call is told here
         if self.meshes is None:
             raise ValueError("--reconstruction needs a protocol, whose meshes are the truth")
         protocol, settings = Protocol.named(self.data), preset("views", "quick")
@@ -85,7 +85,12 @@ class Evaluate:
         print(table)
         return self.out
 
-    def _trial(self) -> "Trial":
+    def trial(self) -> "Trial":
+        """What is asked.
+
+        Raises:
+            ValueError: if there is no such data, or a number is out of range.
+        """
         from dataclasses import replace
 
         from zero123.evaluation.folders import folder_trial

@@ -1,11 +1,14 @@
 """How a photo and a model are opened, for every command that needs both."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from zero123.images import FramedPhoto
     from zero123.pipeline import Zero123Pipeline
 
@@ -26,13 +29,17 @@ class Opening:
     """Says what kind of model it is, where its files do not."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps ..."""
+    speed: Literal["exact", "fast", "turbo", "low-memory"] | None = None
+    """exact: the same picture sooner, for memory; fast: near it, compiles for minutes; turbo: fewer
+    steps too; low-memory: slower. Left out: what is exact and costs nothing."""
 
     def open(
         self, paths: Sequence[Path], exact: bool, smallest: int = 0
-    ) -> "tuple[Zero123Pipeline, list[FramedPhoto]]":
+    ) -> "tuple[Zero123Pipeline, Iterator[FramedPhoto]]":
         """Open the model where it runs best, and the photos as it wants them.
 
-        Photos are read first: a mistyped name is told before gigabytes are.
+        Photos are read first: a mistyped name is told before gigabytes are. Each is read again when
+        its turn comes, for a folder of them may not fit in memory.
 
         Args:
             paths: of the photos.
@@ -43,8 +50,14 @@ class Opening:
 
         from zero123.images import frame, matte, read_image
         from zero123.pipeline import Zero123Pipeline
+        from zero123.speed import ALWAYS, accelerate
 
-        cut_out = [matte(read_image(path), self.matte) for path in paths]
+        @lru_cache(maxsize=1)  # one alone is read once
+        def cut_out(path: Path) -> "Tensor":
+            return matte(read_image(path), self.matte)
+
+        for path in paths:
+            cut_out(path)
         device = self.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -64,5 +77,6 @@ class Opening:
             pose_encoding=self.pose_encoding,
             lora=self.lora,
         ).to(device)
+        accelerate(pipe, self.speed or ALWAYS)
         size = max(pipe.image_size, smallest)
-        return pipe, [frame(rgba, size, self.framing) for rgba in cut_out]
+        return pipe, (frame(cut_out(path), size, self.framing) for path in paths)

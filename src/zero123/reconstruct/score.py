@@ -15,7 +15,6 @@ from zero123.models import (
     decode_latents,
     embed_photos,
     encode_latents,
-    predict,
 )
 from zero123.pipeline import Zero123Pipeline
 
@@ -83,9 +82,8 @@ class Scorer:
         )
         signal, noise = math.sqrt(kept), math.sqrt(1 - kept)
         scaled = noisy * signal  # signal is 1 / sqrt(1 + sigma^2)
-        answer = predict(
-            self.pipe.unet, scaled, torch.tensor(timestep, device=device), condition, guidance
-        )
+        ask = self.pipe.tell(self.pipe.unet, condition, torch.tensor([timestep]), guidance)
+        answer = ask(scaled, 0)
         if self.pipe.scheduler.config.prediction_type == "v_prediction":
             return signal * scaled - noise * answer
         return (scaled - noise * answer) / signal

@@ -15,6 +15,7 @@ from zero123.speed.engines import many_shapes, tapped
 from zero123.speed.numbers import channels_last, half_for, narrowed
 from zero123.speed.plan import Plan, preset
 from zero123.speed.put import put
+from zero123.speed.rounded import rounded
 from zero123.speed.telling import FastTell
 from zero123.speed.upsampling import sub_pixel
 from zero123.speed.winograd import winograd
@@ -74,10 +75,13 @@ def _switches(pipe: Zero123Pipeline, plan: Plan) -> Iterator[AbstractContextMana
         yield winograd(unet)
     if plan.deep_every > 1:
         yield tapped(unet)
-    dtype = half_for(pipe.device) if plan.dtype == "half" else getattr(torch, plan.dtype)
-    if dtype != unet.dtype:
+    if plan.dtype is not None and unet.dtype == torch.float32:
+        dtype = half_for(pipe.device) if plan.dtype == "half" else getattr(torch, plan.dtype)
+        for network in networks if dtype != unet.dtype else ():
+            yield narrowed(network, dtype)
+    if plan.rounded:
         for network in networks:
-            yield narrowed(network, dtype, plan.parked)
+            yield rounded(network)
     if plan.channels_last:
         for network in networks:
             yield channels_last(network)

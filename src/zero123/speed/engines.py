@@ -1,5 +1,7 @@
 """How a network is run: as it is, traced, or compiled. Exact."""
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -15,6 +17,7 @@ from zero123.speed.put import put
 Run: TypeAlias = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]]
 """Joined channels (b, c, h, w), times and context of a step -> the answer (b, c, h, w)."""
 
+_COMPILERS = ("g++", "clang++", "cl")
 _MOST_SHAPES = 64
 """Compiled variants: guided or not, each size of a batch."""
 
@@ -110,6 +113,16 @@ class Compiled:
     """A network compiled into one graph without breaks; on CUDA it is replayed as a CUDA graph."""
 
     def __init__(self, network: nn.Module) -> None:
+        """Nothing is compiled before the first call.
+
+        Raises:
+            ValueError: if the machine lacks what compiling needs.
+        """
+        if not any(map(shutil.which, (os.environ.get("CXX", "c++"), *_COMPILERS))):
+            raise ValueError(
+                f"compiling needs a C++ compiler, and there is none ({', '.join(_COMPILERS)}): "
+                "install one, or take what runs at once, exact or low-memory"
+            )
         on_cuda = next(network.parameters()).is_cuda
         mode = "reduce-overhead" if on_cuda else None
         self.run = torch.compile(network, fullgraph=True, dynamic=False, mode=mode)

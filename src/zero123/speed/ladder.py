@@ -29,6 +29,7 @@ _SWITCHES: dict[str, Plan] = {
     "compiled": Plan(engine="compiled"),
     "float16": Plan(dtype="float16"),
     "bfloat16": Plan(dtype="bfloat16"),
+    "int8 weights": Plan(rounded=True),
 }
 """One by one. The first is measured against itself: what differs there is noise."""
 

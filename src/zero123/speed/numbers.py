@@ -1,6 +1,5 @@
 """Narrower numbers, and their order in memory."""
 
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,18 +12,10 @@ _PAYS = 1.2
 
 
 @contextmanager
-def narrowed(network: nn.Module, dtype: torch.dtype, parked: bool = False) -> Iterator[None]:
-    """All weights in another type; the wide ones come back as they were.
-
-    Args:
-        network: changed in place.
-        dtype: of its weights until then.
-        parked: the wide ones wait in a temporary file; else in main memory.
-    """
+def narrowed(network: nn.Module, dtype: torch.dtype) -> Iterator[None]:
+    """All weights in another type; the wide ones come back as they were."""
     tensors = _floating(network)
     wide = [t.data.cpu() for t in tensors]
-    if parked:
-        wide = _in_a_file(wide)
     for tensor in tensors:
         tensor.data = tensor.data.to(dtype)
     try:
@@ -32,15 +23,6 @@ def narrowed(network: nn.Module, dtype: torch.dtype, parked: bool = False) -> It
     finally:
         for tensor, before in zip(tensors, wide, strict=True):
             tensor.data = before.to(tensor.device)
-
-
-def _in_a_file(tensors: list[Tensor]) -> list[Tensor]:
-    """The same tensors, whose memory is a file without a name that goes when they go."""
-    with tempfile.NamedTemporaryFile(suffix=".pt") as file:
-        torch.save(tensors, file)
-        file.flush()
-        kept: list[Tensor] = torch.load(file.name, mmap=True)
-    return kept
 
 
 @contextmanager

@@ -30,8 +30,9 @@ class Plan:
     way."""
     written_out_attention: bool = False
     """Exact, and slower: attention as the formula says. Only to measure what torch's saves."""
-    dtype: Literal["float32", "bfloat16", "float16", "half"] = "float32"
-    """Near. half: bfloat16 where this machine multiplies it faster, else float32."""
+    dtype: Literal["bfloat16", "float16", "half"] | None = None
+    """Near. What float32 weights become, narrower ones stay; half: bfloat16 where this machine
+    multiplies it faster."""
     solver: Solver | None = None
     """Fewer. A solver of higher order in place of the model's scheduler."""
     most_steps: int | None = None
@@ -42,8 +43,8 @@ class Plan:
     deep_every: int = 1
     """Cheaper. Only every so many steps is the whole network asked; between them its last layer,
     with what the others said before."""
-    parked: bool = False
-    """Memory. With a narrow type: the wide weights wait in a temporary file, not in memory."""
+    rounded: bool = False
+    """Memory, and near. Weights are kept in a byte each, and widened whenever their layer works."""
     memory_bound: float | None = None
     """Memory. GiB for the activations of one batch; the autoencoder works on slices of them."""
     offloaded: bool = False
@@ -67,23 +68,20 @@ class Plan:
         return begin * steps <= step < end * steps
 
 
-EXACT = Plan(
-    constant_attention=True,
-    constant_times=True,
-    constant_photo=True,
-    sub_pixel=True,
-)
+ALWAYS = Plan(constant_attention=True, constant_times=True, constant_photo=True)
+"""Exact, and neither memory nor preparation is the price: what commands do when nothing is said."""
+EXACT = replace(ALWAYS, sub_pixel=True)
 _EVERYWHERE: dict[str, Plan] = {
     "exact": EXACT,
     "fast": replace(EXACT, engine="compiled", dtype="half"),
     "turbo": replace(
         EXACT, engine="compiled", dtype="half", solver="dpm++", most_steps=20, guided=(0.0, 0.7)
     ),
-    "low-memory": Plan(dtype="bfloat16", memory_bound=0.25),
+    "low-memory": Plan(memory_bound=0.25),
 }
 PRESETS = tuple(_EVERYWHERE)
 """exact: the same picture to rounding. fast: near it, the first call compiles for minutes.
-turbo: fewer and cheaper steps. low-memory: slower, and half the memory."""
+turbo: fewer and cheaper steps. low-memory: slower, and less than half the memory."""
 
 
 def preset(name: str, device: str) -> Plan:
@@ -96,5 +94,7 @@ def preset(name: str, device: str) -> Plan:
         raise ValueError(f"no preset {name!r}: one of {', '.join(PRESETS)}")
     plan, on_cpu = _EVERYWHERE[name], device == "cpu"
     if name == "low-memory":
-        return replace(plan, parked=on_cpu, offloaded=not on_cpu)
+        if on_cpu:  # the wide weights stay in the model's file, from which they are mapped
+            return replace(ALWAYS, rounded=True, memory_bound=plan.memory_bound)
+        return replace(plan, dtype="bfloat16", offloaded=True)
     return replace(plan, winograd=on_cpu, channels_last=not on_cpu)

@@ -1,23 +1,22 @@
-"""What plans cost in pictures, on made-up objects that no model was trained on."""
+"""What plans cost in pictures: against the truth, on the objects of a trial."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+from jaxtyping import UInt8
 
-from zero123.data import procedural_mesh, render, sample_lighting, sample_orbits
-from zero123.data.views import ViewSet
 from zero123.evaluation.candidates import Question, from_pipeline
 from zero123.evaluation.metrics import psnr
+from zero123.evaluation.scenes import Trial
 from zero123.evaluation.statistics import Estimate, over_objects
 from zero123.pipeline import Zero123Pipeline
 from zero123.speed.accelerate import accelerate, restore
 from zero123.speed.plan import Plan
 
-_FIRST_SEED = 900_000_000
-"""Trainings count their made-up objects from 0."""
-_NUM_SEATS, _NUM_TARGETS = 16, 4
+_Views: TypeAlias = list[UInt8[np.ndarray, "targets samples H W 3"]]
 
 
 @dataclass(frozen=True)
@@ -35,43 +34,36 @@ class Loss:
     """A view, of all cores by this process."""
 
 
-def held_out(objects: int, size: int) -> list[tuple[Question, np.ndarray]]:
-    """Draw objects, a photo of each, and true views from other seats (targets, H, W, 3)."""
-    drawn = []
-    for seed in range(_FIRST_SEED, _FIRST_SEED + objects):
-        rng = np.random.default_rng(seed)
-        # seats near eye level: no climb is more than a model can be asked for
-        seats = sorted(sample_orbits(rng, _NUM_SEATS), key=lambda seat: abs(seat.elevation))
-        seats = seats[: 1 + _NUM_TARGETS]
-        pictures = render(procedural_mesh(seed), seats, size, sample_lighting(rng))
-        photo, *truths = ViewSet.on_white(pictures)
-        drawn.append((Question(photo, seats[0], tuple(seats[1:]), seed=seed), np.stack(truths)))
-    return drawn
-
-
 def losses(
     pipe: Zero123Pipeline,
     plans: Mapping[str, Plan],
-    objects: int,
+    trial: Trial,
     done: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Loss]:
-    """Let each plan answer the same questions; the first is what the others are compared with.
+    """Let the plain pipeline and then each plan answer the same questions.
 
     Args:
         pipe: plain; so it is again afterwards.
         plans: by name.
-        objects: how many.
+        trial: which objects, noise and sampler.
         done: told of each object that is answered.
+
+    Raises:
+        SceneError: if an object cannot be asked about.
     """
-    drawn = held_out(objects, pipe.image_size)
-    truths = [truth for _, truth in drawn]
-    plain: list[np.ndarray] = []
-    for name, plan in plans.items():
-        answer = from_pipeline(name, accelerate(pipe, plan), "default").answer
-        answer(drawn[0][0])  # compiled
+    scenes = [trial.open(name) for name in trial.names]
+    questions = [
+        Question(scene.photo, scene.seat, scene.seats, trial.samples, trial.seed)
+        for scene in scenes
+    ]
+    truths = [np.repeat(scene.on_white[:, None], trial.samples, axis=1) for scene in scenes]
+    plain: _Views = []
+    for name, plan in {"plain": Plan(), **plans}.items():
+        answer = from_pipeline(name, accelerate(pipe, plan), trial.sampler).answer
+        answer(questions[0])  # compiled
         begin, views = time.process_time(), []
-        for question, _ in drawn:
-            views.append(answer(question)[:, 0])
+        for question in questions:
+            views.append(answer(question))
             done(name)
         spent = time.process_time() - begin
         restore(pipe)
@@ -82,15 +74,15 @@ def losses(
             over_objects(own),
             over_objects(first - own),
             float(_scores(views, plain).mean()),
-            spent / (objects * _NUM_TARGETS),
+            spent / sum(len(seen) * trial.samples for seen in views),
         )
 
 
-def _scores(views: list[np.ndarray], truths: list[np.ndarray]) -> np.ndarray:
+def _scores(views: _Views, truths: _Views) -> np.ndarray:
     """PSNR an object, dB, the mean of its views."""
     return np.array(
         [
-            np.mean([psnr(view, truth) for view, truth in zip(made, true, strict=True)])
+            np.mean([psnr(view, wanted) for view, wanted in zip(made, true, strict=True)])
             for made, true in zip(views, truths, strict=True)
         ]
     )

@@ -5,12 +5,13 @@ import json
 import math
 import os
 import platform
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
@@ -20,43 +21,30 @@ from zero123 import __version__
 from zero123.images import save_picture, write_text
 from zero123.speed.ladder import Rung
 
+if TYPE_CHECKING:
+    from zero123.speed.quality import Loss  # which needs the packages of zero123[eval]
+
 _PACKAGES = ("torch", "diffusers", "transformers")
 _HEADER = (
     "rung", "s a view", "× as fast", "CPU-s", "× in CPU-s", "CPU-s a step", "memory, MiB",
     "first call, s", "largest off", "mean off", "PSNR, dB",
 )  # fmt: skip
+_LOST = ("rung", "PSNR, dB", "lost to plain, dB", "from plain's views, dB", "CPU-s a view")
 _BAR, _LINE = 520, 22  # pixels
 
 
-def write_ladder(
-    rungs: Sequence[Rung], title: str, device: torch.device, folder: Path, name: str
-) -> str:
-    """Write ``name.md``, ``name.json`` and ``name.png``.
+def write_ladder(rungs: Sequence[Rung], title: str, device: torch.device, file: Path) -> str:
+    """Write ``.md``, ``.json`` and ``.png``.
 
     Args:
         rungs: as measured.
         title: says of which model, with how many steps.
         device: where the work was done.
-        folder: made if it is not there.
-        name: of the files.
+        file: without an ending; its folder is made if it is not there.
 
     Returns:
         What stands in the Markdown.
     """
-    told: dict[str, Any] = {
-        "title": title,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": ["zero123", *sys.argv[1:]],
-        "machine": {
-            "processor": _processor(),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-            "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-        },
-        "versions": {"python": platform.python_version(), "zero123": __version__}
-        | {package: importlib.metadata.version(package) for package in _PACKAGES},
-    }
     rows = [
         (
             rung.name,
@@ -73,25 +61,89 @@ def write_ladder(
         )
         for rung in rungs
     ]
-    machine = told["machine"]
+    how = (
+        f"Medians over {len(rungs[0].costs)} pairs of calls, each rung in turn with the plain "
+        "pipeline; one guided view a call. Memory is the weights and what the call needed besides."
+    )
+    told = [asdict(rung) | {"memory_mib": rung.memory_mib} for rung in rungs]
+    text = _write(file, title, device, how, (_HEADER, *rows), {"rungs": told})
+    save_picture(_drawn(rungs, title), _with_ending(file, ".png"))
+    return text
+
+
+def write_losses(losses: "Sequence[Loss]", title: str, device: torch.device, file: Path) -> str:
+    """Write ``.md`` and ``.json``.
+
+    Args:
+        losses: as measured, the plain pipeline's first.
+        title: says of which model, with how many steps, on what.
+        device: where the work was done.
+        file: without an ending; its folder is made if it is not there.
+
+    Returns:
+        What stands in the Markdown.
+    """
+    rows = [
+        (
+            loss.name,
+            *(f"{e.mean:.2f} [{e.low:.2f}, {e.high:.2f}]" for e in (loss.psnr, loss.lost)),
+            f"{loss.moved:.1f}",
+            f"{loss.cpu_seconds:.3g}",
+        )
+        for loss in losses
+    ]
+    how = (
+        f"Means over {losses[0].psnr.objects} objects with 95 % intervals that draw objects; lost "
+        "is taken object by object. Nothing is compiled here."
+    )
+    told = [asdict(loss) for loss in losses]
+    return _write(file, title, device, how, (_LOST, *rows), {"losses": told})
+
+
+def _write(
+    file: Path,
+    title: str,
+    device: torch.device,
+    how: str,
+    rows: Sequence[Sequence[str]],
+    measured: Mapping[str, object],
+) -> str:
+    """Write a table and its JSON, with all that a reader must know to repeat it."""
+    told: dict[str, Any] = {
+        "title": title,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": ["zero123", *sys.argv[1:]],
+        "machine": {
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+            "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        },
+        "versions": {"python": platform.python_version(), "zero123": __version__}
+        | {package: importlib.metadata.version(package) for package in _PACKAGES},
+    }
+    header, *others = rows
     lines = [
         f"# {title}",
         "",
-        f"{told['date']}, {', '.join(f'{k} {v}' for k, v in machine.items() if v)}; "
+        f"{told['date']}, {', '.join(f'{k} {v}' for k, v in told['machine'].items() if v)}; "
         f"{', '.join(f'{k} {v}' for k, v in told['versions'].items())}.",
-        f"`{' '.join(told['command'])}`. Medians over {len(rungs[0].costs)} pairs of calls, each "
-        "rung in turn with the plain pipeline; one guided view a call. Memory is the weights and "
-        "what the call needed besides.",
+        f"`{shlex.join(told['command'])}`. {how}",
         "",
-        *("| " + " | ".join(cells) + " |" for cells in (_HEADER, ("---",) * len(_HEADER), *rows)),
+        *("| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *others)),
     ]
     text = "\n".join(lines) + "\n"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(text, folder / f"{name}.md")
-    told["rungs"] = [asdict(rung) | {"memory_mib": rung.memory_mib} for rung in rungs]
-    write_text(json.dumps(_plain(told), indent=1) + "\n", folder / f"{name}.json")
-    save_picture(_drawn(rungs, title), folder / f"{name}.png")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(text, _with_ending(file, ".md"))
+    write_text(
+        json.dumps(_plain({**told, **measured}), indent=1) + "\n", _with_ending(file, ".json")
+    )
     return text
+
+
+def _with_ending(file: Path, ending: str) -> Path:
+    return file.with_name(file.name + ending)  # a model's name may have dots
 
 
 def _drawn(rungs: Sequence[Rung], title: str) -> Image.Image:
