@@ -11,7 +11,7 @@ from zero123.data import Lighting, procedural_mesh, render
 from zero123.data.views import ViewSet
 from zero123.geometry import Orbit
 
-UNSEEN = range(1_000_000, 1_000_012)  # seeds; the recipe trains on those below 21500
+UNSEEN = range(1_000_000, 1_000_024)  # seeds; the recipe trains on those below 21500
 MOVES = {"left": (-90.0, 0.0), "right": (90.0, 0.0), "above": (0.0, 55.0), "below": (0.0, -55.0)}
 
 

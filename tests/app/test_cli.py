@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pycolmap  # COLMAP's own reader
 import pytest
 from PIL import Image
 
@@ -79,6 +80,38 @@ def test_two_photos_of_one_name_do_not_overwrite_each_other(tmp_path):
     assert len(list((tmp_path / "views").glob("*/view_000.png"))) == 2
 
 
+def test_a_folder_of_photos_and_a_file_of_poses(tmp_path):
+    photos, out = tmp_path / "photos", tmp_path / "views"
+    photos.mkdir()
+    for name in ("cup.png", "saucer.v2.png"):
+        (photos / name).write_bytes(COFFEE.read_bytes())
+    (photos / "notes.txt").write_text("no picture")
+    poses = tmp_path / "poses.csv"
+    poses.write_text("azimuth,elevation,image\n60,20,\n-90,0,cup.png\n")
+    called("view", photos, "--poses", poses, "--steps", 1, "-o", out)
+    made = sorted(str(file.relative_to(out)) for file in out.rglob("view_*"))
+    assert made == ["cup/view_000.png", "cup/view_001.png", "saucer.v2/view_000.png"]
+    alone = tmp_path / "alone.png"
+    called("view", COFFEE, "--azimuth", -90, "--steps", 1, "-o", alone)
+    batch, single = (np.array(picture(f)).astype(int) for f in (out / "cup/view_001.png", alone))
+    assert np.abs(batch - single).max() <= 1  # a view does not depend on what else is made
+
+
+def test_views_come_with_cameras_that_colmap_reads(tmp_path):
+    out = tmp_path / "views"
+    called("view", COFFEE, "--azimuth", 0, 90, "--elevation", 20, "--cameras", "colmap",
+           "--steps", 1, "-o", out)  # fmt: skip
+    model = pycolmap.Reconstruction(str(out / "sparse" / "0"))
+    for image in model.images.values():
+        size = picture(out / "images" / image.name).size
+        assert size == (image.camera.width, image.camera.height)
+    centres = [model.images[number].projection_center() for number in (1, 2)]
+    assert np.degrees(np.arctan2(centres[1][1], centres[1][0])) == pytest.approx(90)
+    assert np.degrees(np.arcsin(centres[0][2] / 1.85)) == pytest.approx(20)
+    assert (out / "sheet.png").exists()
+    assert (out / "cameras.png").exists()
+
+
 def test_the_same_seed_gives_the_same_picture(tmp_path):
     for name, seed in {"a": 1, "b": 1, "c": 2}.items():
         called("view", COFFEE, "--seed", seed, "--steps", 2, "-o", tmp_path / f"{name}.png")
@@ -149,6 +182,8 @@ def bad_inputs(folder: Path) -> dict[str, tuple[list[object], str]]:
     (folder / "empty.png").write_bytes(b"")
     (folder / "text.png").write_text("not a picture")
     (folder / "file").write_text("no folder")
+    (folder / "poses.csv").write_text("azimuth\n60\n1.5707963\n")
+    (folder / "bare").mkdir()
     (folder / "half.ckpt").write_bytes(b"PK\x03\x04" + bytes(1000))
     out = ["-o", folder / "out.png"]
     return {
@@ -185,6 +220,17 @@ def bad_inputs(folder: Path) -> dict[str, tuple[list[object], str]]:
             ["view", COFFEE, "--azimuth", 1, 2, "--elevation", 1, 2, 3, "-o", folder / "v"],
             "azimuth has 2 values where others have 3",
         ),
+        "radians in a row": (
+            ["view", COFFEE, "--poses", folder / "poses.csv", "-o", folder / "v"],
+            "poses.csv, row 2: azimuth is in degrees",
+        ),
+        "poses twice": (
+            ["view", COFFEE, "--poses", folder / "poses.csv", "--azimuth", 60, *out],
+            "--poses says where to go",
+        ),
+        "no samples": (["view", COFFEE, "--samples", 0, *out], "--samples must be at least 1"),
+        "no poses": (["view", COFFEE, "--poses", folder / "none.csv", *out], "none.csv"),
+        "bare folder": (["view", folder / "bare", *out], "holds no picture file"),
         "seed": (["view", COFFEE, "--seed", 10**23, *out], "--seed must be in"),
         "overwritten": (["convert", "mini", folder / "half.ckpt", "--to", "original"], "already"),
         "no photo": (["view", *out], "no photo was given"),

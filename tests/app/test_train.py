@@ -41,6 +41,7 @@ def test_a_run_leaves_a_model_a_log_and_pictures(init, tmp_path, capsys):
     assert [row["step"] for row in rows if "obedience" in row] == [0, 10]
     assert all(row["loss"] > 0 for row in rows if "loss" in row)
     assert (out / "watched-000010.png").stat().st_size > 1000
+    assert (out / "losses.png").stat().st_size > 1000
     assert list((out / "tensorboard").rglob("events.out.*"))
     pipe = Zero123Pipeline.from_pretrained(out / "model")
     assert pipe.image_size == 32

@@ -1,6 +1,8 @@
 import math
+from typing import Any
 
 import numpy as np
+import pycolmap  # COLMAP's own reader
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,6 +14,7 @@ from zero123.geometry import (
     Camera,
     Orbit,
     Rigid,
+    colmap_model,
     move_token,
     nerfstudio_transforms,
     opencv_from_opengl,
@@ -162,6 +165,39 @@ def test_transforms_hold_world_from_camera():
     matrix = np.array(told["frames"][0]["transform_matrix"])
     assert matrix[:3, 3] == pytest.approx(seat.position.numpy())
     assert -matrix[:3, 2] * 1.8 == pytest.approx(-seat.position.numpy())  # looks along −z
+
+
+def read_by_nerfstudio(told: dict[str, Any], points: np.ndarray) -> list[np.ndarray]:
+    """Pixels of points in each frame, by nerfstudio's documented data conventions alone."""
+    seen = []
+    for frame in told["frames"]:
+        camera_from_world = np.linalg.inv(np.array(frame["transform_matrix"]))
+        x, y, z = camera_from_world[:3, :3] @ points.T + camera_from_world[:3, 3:]
+        seen.append(
+            np.stack([told["cx"] + told["fl_x"] * x / -z, told["cy"] - told["fl_y"] * y / -z], 1)
+        )
+    return seen
+
+
+def test_nerfstudio_and_colmap_see_points_where_we_do(tmp_path):
+    seats = [Orbit(0.9, 0.3, 1.85), Orbit(math.pi / 2, math.pi, 2.1), Orbit(0.0, 0.0, 1.5)]
+    seats += [Orbit(math.pi, 1.0, 1.5), Orbit(2.0, -2.5, 1.7)]
+    cameras = [Camera(seat.camera_from_world, 128) for seat in seats]
+    files = [f"view_{number:03d}.png" for number in range(len(cameras))]
+    points = torch.rand(100, 3, dtype=torch.float64) - 0.5
+    ours = [camera.project(points)[0].numpy() for camera in cameras]
+    for pixels, ours_here in zip(
+        read_by_nerfstudio(nerfstudio_transforms(cameras, files), points.numpy()), ours, strict=True
+    ):
+        assert np.abs(pixels - ours_here).max() < 1e-6
+    for name, text in colmap_model(cameras, files).items():
+        (tmp_path / name).write_text(text)
+    model = pycolmap.Reconstruction(str(tmp_path))
+    images = sorted(model.images.values(), key=lambda image: image.name)
+    assert [image.name for image in images] == files
+    for image, ours_here in zip(images, ours, strict=True):
+        pixels = np.stack([image.project_point(point) for point in points.numpy()])
+        assert np.abs(pixels - ours_here).max() < 1e-6
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,19 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from zero123.app.bench import Bench
 from zero123.app.evaluate import Evaluate
 from zero123.app.opening import Opening
+from zero123.app.page import App
 from zero123.app.reconstruct import Reconstruct
 from zero123.app.train import Train
+
+if TYPE_CHECKING:
+    from zero123.app.moves import Moves
 
 
 @dataclass(frozen=True)
@@ -55,15 +59,21 @@ class View:
     """See the object of a photo from other sides."""
 
     images: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Photos: any picture file."""
+    """Photos: any picture files, or folders of them."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """A picture file for one view; a folder for several."""
-    azimuth: tuple[float, ...] = (60.0,)
-    """Turns of the camera, degrees, counter-clockwise seen from above: it moves to its right."""
-    elevation: tuple[float, ...] = (0.0,)
+    azimuth: tuple[float, ...] = ()
+    """Turns of the camera, degrees, counter-clockwise seen from above: it moves to its right. 60 if
+    nothing is said."""
+    elevation: tuple[float, ...] = ()
     """Climbs of the camera, degrees, up positive: as many as turns, or one for all."""
-    distance: tuple[float, ...] = (0.0,)
+    distance: tuple[float, ...] = ()
     """Changes of distance in units of the object's longest side: likewise."""
+    poses: Path | None = None
+    """Instead of these three, a .csv or .json file with rows of azimuth, elevation, distance, and
+    image if a row is for one photo alone."""
+    cameras: Literal["nerfstudio", "colmap"] = "nerfstudio"
+    """Whose camera files a folder gets: transforms.json, or a text model in sparse/0."""
     samples: int = 1
     """Pictures of each view."""
     transparent: bool = False
@@ -73,29 +83,57 @@ class View:
 
     def run(self) -> Path:
         """Make the views and write them."""
-        from zero123.app.views import Moves, check_place, write_views
+        from itertools import islice
 
-        if not self.images:
-            raise ValueError("no photo was given")
+        from zero123.app.moves import calls
+        from zero123.app.views import check_place, is_file, places, write_view, write_views
+
         # whatever would fail at the end is told before the work
-        moves = Moves(
-            self.azimuth, self.elevation, self.distance, self.sampling.image_elevation or 0.0
+        if self.samples < 1:
+            raise ValueError(f"--samples must be at least 1, got {self.samples}")
+        self.sampling.options()
+        paths, wanted = zip(*self._wanted(), strict=True)
+        check_place(self.out, self.samples * sum(map(len, wanted)), self.transparent)
+        pipe, photos = self.opening.open(paths, self.sampling.preset == "original")
+        left = iter(places(self.out, paths))
+        for moves, count in calls(wanted, self.samples):
+            framed = list(islice(photos, count))
+            made = pipe(
+                [photo.image for photo in framed],
+                azimuth=moves.azimuth,
+                elevation=moves.elevation,
+                distance=moves.distance,
+                num_images_per_pose=self.samples,
+                output_type="pt",
+                **self.sampling.options(),
+            ).images
+            if is_file(self.out):
+                write_view(self.out, made[0, 0, 0], self.transparent)
+            else:  # places last: zip takes none of them once the photos are through
+                for photo, views, place in zip(framed, made, left, strict=False):
+                    write_views(place, views, photo.image, moves, self.transparent, self.cameras)
+        return self.out
+
+    def _wanted(self) -> "list[tuple[Path, Moves]]":
+        """The photos, and the moves that are wanted of each."""
+        from zero123.app.moves import Moves, moves_of_file
+        from zero123.images import list_pictures
+
+        said = (self.azimuth, self.elevation, self.distance)
+        if self.poses is not None and any(said):
+            raise ValueError(
+                "--poses says where to go: leave --azimuth, --elevation and --distance out"
+            )
+        photos = list_pictures(self.images)
+        if not photos:
+            raise ValueError("no photo was given")
+        elevation = self.sampling.image_elevation or 0.0
+        if self.poses is not None:
+            return moves_of_file(self.poses, photos, elevation)
+        moves = Moves.spread(
+            self.azimuth or (60.0,), self.elevation or (0.0,), self.distance or (0.0,), elevation
         )
-        options = self.sampling.options()
-        check_place(self.out, len(self.images) * len(moves) * self.samples, self.transparent)
-        pipe, photos = self.opening.open(self.images, self.sampling.preset == "original")
-        made = pipe(
-            [photo.image for photo in photos],
-            azimuth=self.azimuth,
-            elevation=self.elevation,
-            distance=self.distance,
-            num_images_per_pose=self.samples,
-            output_type="pt",
-            **options,
-        ).images
-        names = [path.stem for path in self.images]
-        framed = [photo.image for photo in photos]
-        return write_views(self.out, made, names, framed, moves, self.transparent)
+        return [(photo, moves) for photo in photos]
 
 
 @dataclass(frozen=True)
@@ -329,6 +367,7 @@ def main(arguments: list[str] | None = None) -> None:
         "train": Train,
         "evaluate": Evaluate,
         "bench": Bench,
+        "app": App,
         "models": Models,
         "doctor": Doctor,
     }

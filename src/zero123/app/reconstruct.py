@@ -113,8 +113,14 @@ def _write_beside(made: "Reconstruction", photo: "FramedPhoto", folder: Path) ->
     import math
 
     from zero123.geometry import Camera, nerfstudio_transforms
-    from zero123.images import animate, contact_sheet, save_picture, to_pil, write_text
-    from zero123.reconstruct.plot import plot_losses
+    from zero123.images import (
+        animate,
+        contact_sheet,
+        plot_losses,
+        save_picture,
+        to_pil,
+        write_text,
+    )
     from zero123.reconstruct.views import Move, seat_after
 
     views = folder / "views"

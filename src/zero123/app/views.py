@@ -1,75 +1,38 @@
-"""Write views where the user asked for them: one file, or a folder with sheet and cameras."""
+"""Write views where the user asked for them: one file, or a folder with cameras and pictures."""
 
 import json
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from zero123.geometry import Camera, Orbit, nerfstudio_transforms
+from zero123.app.moves import Moves
+from zero123.geometry import Camera, colmap_model, nerfstudio_transforms
 from zero123.images import (
     ImageError,
     Photo,
     contact_sheet,
     matte,
+    plot_seats,
     save_picture,
     to_pil,
     write_text,
 )
 
-NOMINAL_RADIUS = 1.85
-"""Middle of the distances that the models were trained at; a photo does not tell its own."""
+CameraFiles = Literal["nerfstudio", "colmap"]
+"""Whose cameras are written beside views."""
+
 _PICTURES = (".png", ".webp", ".jpg", ".jpeg")
 
 
-class Moves:
-    """Wanted camera moves, and where they lead: one number each, or one a move."""
-
-    def __init__(
-        self,
-        azimuth: Sequence[float],
-        elevation: Sequence[float],
-        distance: Sequence[float],
-        image_elevation: float,
-    ) -> None:
-        """Lay out the moves: degrees, and scene units.
-
-        Raises:
-            ValueError: if counts differ, a number is not finite, or a camera would pass through
-                the object's middle.
-        """
-        count = max(len(azimuth), len(elevation), len(distance))
-        given = {"azimuth": azimuth, "elevation": elevation, "distance": distance}
-        for name, values in given.items():
-            if len(values) not in (1, count):
-                raise ValueError(f"{name} has {len(values)} values where others have {count}")
-            if not all(map(math.isfinite, values)):
-                raise ValueError(f"{name} must be finite, got {list(values)}")
-        if not abs(image_elevation) <= 90:
-            raise ValueError(f"image_elevation must be in [-90, 90] degrees, got {image_elevation}")
-        if min(distance) <= -NOMINAL_RADIUS:
-            raise ValueError(f"distance must be above {-NOMINAL_RADIUS:g}, got {min(distance):g}")
-        wide = [list(values) * (count if len(values) == 1 else 1) for values in given.values()]
-        photo = Orbit(math.radians(90 - image_elevation), 0.0, NOMINAL_RADIUS)
-        self._moves = list(zip(*wide, strict=True))
-        self.seats = [photo.moved(math.radians(e), math.radians(a), d) for a, e, d in self._moves]
-
-    def __len__(self) -> int:
-        return len(self._moves)
-
-    @property
-    def captions(self) -> list[str]:
-        """Say each move in words."""
-        return [
-            f"azimuth {azimuth:+g}°, elevation {elevation:+g}°"
-            + (f", distance {distance:+g}" if distance else "")
-            for azimuth, elevation, distance in self._moves
-        ]
+def is_file(out: Path) -> bool:
+    """Whether a place is meant as a picture file; else it is a folder."""
+    return bool(out.suffix) and not out.is_dir()
 
 
 def check_place(out: Path, count: int, transparent: bool) -> None:
@@ -79,7 +42,7 @@ def check_place(out: Path, count: int, transparent: bool) -> None:
         ValueError: if a picture file is named for several views, for a file type we do not write,
             and for a place that cannot be written.
     """
-    if _is_file(out):
+    if is_file(out):
         if out.suffix.lower() not in _PICTURES:
             listed = ", ".join(_PICTURES)
             raise ValueError(f"{out}: a view is written as {listed}, or into a folder")
@@ -94,60 +57,60 @@ def check_place(out: Path, count: int, transparent: bool) -> None:
         raise ValueError(f"{above} may not be written: its permissions forbid it")
 
 
+def places(out: Path, photos: Sequence[Path]) -> list[Path]:
+    """Where the views of each photo go: ``out`` itself, or for several photos folders in it."""
+    if len(photos) == 1:
+        return [out]
+    alike = len({photo.stem.casefold() for photo in photos}) < len(photos)
+    # photos of one name must not overwrite each other
+    return [
+        out / (f"{index:02d}_{photo.stem}" if alike else photo.stem)
+        for index, photo in enumerate(photos)
+    ]
+
+
+def write_view(file: Path, view: Float[Tensor, "3 H W"], transparent: bool) -> None:
+    """Write one view; see ``check_place`` and ``write_views``."""
+    save_picture(_finished(view, transparent), file)
+
+
 def write_views(
-    out: Path,
-    made: Float[Tensor, "images poses samples 3 H W"],
-    names: Sequence[str],
-    photos: Sequence[Float[Tensor, "3 H W"]],
-    moves: Moves,
-    transparent: bool,
-) -> Path:
-    """Write one view as a file; or all into a folder with a sheet and ``transforms.json``.
-
-    Args:
-        out: where to; see ``check_place``.
-        made: the views.
-        names: of the photos.
-        photos: as framed.
-        moves: of the poses.
-        transparent: whether the views' ground is taken away.
-    """
-    if _is_file(out):
-        save_picture(_finished(made[0, 0, 0], transparent), out)
-        return out
-    alike = len({name.casefold() for name in names}) < len(names)
-    for index, (name, photo) in enumerate(zip(names, photos, strict=True)):
-        # photos of one name must not overwrite each other
-        folder = out / (f"{index:02d}_{name}" if alike else name) if len(photos) > 1 else out
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_folder(folder, made[index], photo, moves, transparent)
-    return out
-
-
-def _write_folder(
-    folder: Path,
+    place: Path,
     made: Float[Tensor, "poses samples 3 H W"],
     photo: Float[Tensor, "3 H W"],
     moves: Moves,
     transparent: bool,
+    cameras: CameraFiles,
 ) -> None:
+    """Write all views of a photo into a folder, with their cameras, a sheet and a plot.
+
+    Args:
+        place: the folder.
+        made: the views.
+        photo: as framed.
+        moves: of the poses.
+        transparent: whether the views' ground is taken away.
+        cameras: how they are written; for COLMAP the views lie in ``images`` beside its model.
+    """
+    folder = place / "images" if cameras == "colmap" else place
     pictures, captions = [to_pil(photo)], ["photo"]
-    files, cameras = [], []
+    files, seen_by = [], []
     for pose, (seat, caption) in enumerate(zip(moves.seats, moves.captions, strict=True)):
         for sample, view in enumerate(made[pose]):
             several = f"_{sample}" if made.shape[1] > 1 else ""
             files.append(f"view_{pose:03d}{several}.png")
-            cameras.append(Camera(seat.camera_from_world, made.shape[-1]))
-            save_picture(_finished(view, transparent), folder / files[-1])
+            seen_by.append(Camera(seat.camera_from_world, made.shape[-1]))
+            write_view(folder / files[-1], view, transparent)
             pictures.append(to_pil(view))
             captions.append(caption)
-    save_picture(contact_sheet(pictures, captions, min(len(pictures), 6)), folder / "sheet.png")
-    transforms = json.dumps(nerfstudio_transforms(cameras, files), indent=1)
-    write_text(transforms, folder / "transforms.json")
-
-
-def _is_file(out: Path) -> bool:
-    return bool(out.suffix) and not out.is_dir()
+    save_picture(contact_sheet(pictures, captions, min(len(pictures), 6)), place / "sheet.png")
+    save_picture(plot_seats(moves.photo_seat, moves.seats), place / "cameras.png")
+    if cameras == "colmap":
+        for name, text in colmap_model(seen_by, files).items():
+            write_text(text, place / "sparse" / "0" / name)
+    else:
+        transforms = json.dumps(nerfstudio_transforms(seen_by, files), indent=1)
+        write_text(transforms, place / "transforms.json")
 
 
 def _finished(view: Float[Tensor, "3 H W"], transparent: bool) -> Image.Image:

@@ -11,7 +11,7 @@ from zero123.geometry.frames import (
 )
 from zero123.geometry.orbit import Orbit, PoseEncoding, move_token, pose_token
 from zero123.geometry.rigid import Rigid
-from zero123.geometry.transforms import nerfstudio_transforms
+from zero123.geometry.transforms import colmap_model, nerfstudio_transforms
 
 __all__ = [
     "FIELD_OF_VIEW",
@@ -21,6 +21,7 @@ __all__ = [
     "PortSigns",
     "PoseEncoding",
     "Rigid",
+    "colmap_model",
     "move_token",
     "nerfstudio_transforms",
     "opencv_from_opengl",

@@ -11,7 +11,9 @@ from zero123.images.framing import (
     frame,
 )
 from zero123.images.matting import REMBG_MODEL, MatteMethod, MatteWarning, matte
-from zero123.images.read import DEFAULT_LIMITS, Limits, Photo, read_image
+from zero123.images.plot import plot_losses
+from zero123.images.read import DEFAULT_LIMITS, Limits, Photo, list_pictures, read_image
+from zero123.images.seats import plot_seats
 from zero123.images.sheet import contact_sheet
 from zero123.images.square import Picture, square_picture
 from zero123.images.write import save_picture, to_pil, to_u8, write_text
@@ -34,7 +36,10 @@ __all__ = [
     "check_film",
     "contact_sheet",
     "frame",
+    "list_pictures",
     "matte",
+    "plot_losses",
+    "plot_seats",
     "read_image",
     "save_picture",
     "square_picture",

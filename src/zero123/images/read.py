@@ -4,7 +4,7 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,6 +152,32 @@ def read_image(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> Photo:
         raise ImageError(
             f"{path} is damaged or cut short ({error}): save or download it again"
         ) from error
+
+
+def list_pictures(paths: Sequence[Path]) -> list[Path]:
+    """Name every picture: files as they are, folders by the pictures right inside, in their order.
+
+    What is a picture in a folder is told by its suffix; hidden files are none.
+
+    Raises:
+        ImageError: if a folder holds no picture.
+    """
+    Image.init()  # makes Pillow know all suffixes
+    suffixes = {suffix for suffix, kind in Image.EXTENSION.items() if kind in _FORMATS}
+    listed: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            listed.append(path)
+            continue
+        inside = [
+            file
+            for file in sorted(path.iterdir())
+            if file.suffix.lower() in suffixes and not file.name.startswith(".")
+        ]
+        if not inside:
+            raise ImageError(f"{path} holds no picture file")
+        listed += inside
+    return listed
 
 
 def _check_file(path: Path, limits: Limits) -> None:

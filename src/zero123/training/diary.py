@@ -1,15 +1,16 @@
-"""What a run says of itself while it goes: figures a line, TensorBoard, pictures."""
+"""What a run says of itself: figures a line, TensorBoard, pictures, at the end its losses."""
 
 import importlib.util
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from accelerate.tracking import GeneralTracker, TensorBoardTracker, WandBTracker
 from PIL import Image
 
-from zero123.images import save_picture
+from zero123.images import plot_losses, save_picture
 from zero123.training.loop import Row
 from zero123.training.watch import Figures
 
@@ -18,7 +19,7 @@ EVERY = 10
 
 
 class Diary:
-    """Writes ``log.jsonl``, ``watched-STEP.png``, and TensorBoard's files under ``tensorboard/``.
+    """Writes ``log.jsonl``, ``watched-STEP.png``, ``losses.png``, and TensorBoard's files.
 
     Weights & Biases gets the same, where it is installed and set up (``WANDB_API_KEY`` or
     ``WANDB_MODE``); its project is zero123.
@@ -27,6 +28,8 @@ class Diary:
     def __init__(self, out: Path) -> None:
         self.out = out
         out.mkdir(parents=True, exist_ok=True)
+        self._log = out / "log.jsonl"
+        self._log.touch()
         self._trackers: dict[GeneralTracker, dict[str, str]] = {}  # and how to give it pictures
         if importlib.util.find_spec("tensorboard") is not None:
             tensorboard = TensorBoardTracker("tensorboard", logging_dir=out)
@@ -51,12 +54,20 @@ class Diary:
             tracker.log_images({"watched": np.array(sheet)[None]}, step=step, **options)
 
     def close(self) -> None:
-        """Bring everything onto the disk."""
+        """Draw the losses, and bring everything onto the disk."""
+        losses: dict[int, float] = {}  # a run that was resumed, or rolled back, tells steps twice
+        for line in self._log.read_text(encoding="utf-8").splitlines():
+            with suppress(ValueError, KeyError):  # a line cut short by a kill; one of a look
+                row = json.loads(line)
+                losses[row["step"]] = row["loss"]
+        if losses:
+            history = {"loss": [losses[step] for step in sorted(losses)]}
+            save_picture(plot_losses(history, max(losses), EVERY), self.out / "losses.png")
         for tracker in self._trackers:
             tracker.finish()
 
     def _note(self, row: Row) -> None:
-        with (self.out / "log.jsonl").open("a", encoding="utf-8") as log:
+        with self._log.open("a", encoding="utf-8") as log:
             log.write(json.dumps(row) + "\n")
         figures = {name: value for name, value in row.items() if name != "step"}
         for tracker in self._trackers:

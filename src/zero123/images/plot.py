@@ -12,14 +12,15 @@ _POINTS = 200
 """A curve is the mean of its loss over so many spans."""
 
 
-def plot_losses(history: Mapping[str, Sequence[float]], steps: int) -> Image.Image:
+def plot_losses(history: Mapping[str, Sequence[float]], steps: int, every: int = 1) -> Image.Image:
     """Draw the sizes of losses, a curve each, on a logarithmic scale; those that are all zero not.
 
     Args:
         history: losses by name; one that began late ends with the last step too.
         steps: in all.
+        every: steps from one loss to the next.
     """
-    curves = {name: _spans(losses, steps) for name, losses in history.items() if any(losses)}
+    curves = {name: _spans(losses, steps, every) for name, losses in history.items() if any(losses)}
     sheet = Image.new("RGB", _SIZE, "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
     left, top, right, bottom = _MARGIN
@@ -48,14 +49,15 @@ def plot_losses(history: Mapping[str, Sequence[float]], steps: int) -> Image.Ima
     return sheet
 
 
-def _spans(losses: Sequence[float], steps: int) -> list[tuple[float, float]]:
-    """Middle step and mean size of each span; a sign is left out, zeros too."""
-    first = steps - len(losses)
+def _spans(losses: Sequence[float], steps: int, every: int) -> list[tuple[float, float]]:
+    """Middle step and mean size of each span; signs, zeros and what is not finite are left out."""
+    first = steps - len(losses) * every
     span = max(1, math.ceil(len(losses) / _POINTS))
     points = []
     for begin in range(0, len(losses), span):
         part = losses[begin : begin + span]
-        size = sum(map(abs, part)) / len(part)
+        sizes = [abs(loss) for loss in part if math.isfinite(loss)]
+        size = sum(sizes) / max(1, len(sizes))
         if size > 0:
-            points.append((first + begin + len(part) / 2, size))
+            points.append((first + every * (begin + len(part) / 2), size))
     return points
