@@ -32,16 +32,16 @@ def test_an_ended_page_leaves_no_files(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    page = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "zero123", "app", "--port", str(port)],
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | {"TMPDIR": str(tmp_path)},
-    )
-    assert page.stdout.readline() == f"zero123: the page is at http://127.0.0.1:{port}/\n"
-    assert [folder.name for folder in tmp_path.glob("zero123-page-*")]
-    page.terminate()
-    assert page.wait(timeout=60) == 0
+    ) as page:
+        assert page.stdout.readline() == f"zero123: the page is at http://127.0.0.1:{port}/\n"
+        assert [folder.name for folder in tmp_path.glob("zero123-page-*")]
+        page.terminate()
+        assert page.wait(timeout=60) == 0
     assert not [*tmp_path.glob("zero123-page-*")]
 
 
