@@ -236,6 +236,7 @@ def test_the_switched_network_is_one_graph_without_breaks(published: Zero123Pipe
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
 @pytest.mark.usefixtures("untyped")
 def test_a_compiled_network_shows_the_same_view(published: Zero123Pipeline, view: View) -> None:
     before = view(published)
