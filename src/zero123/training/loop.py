@@ -274,8 +274,9 @@ def train(
             )
         if step == config.steps or (is_good and step % config.watch_every == 0):
             run.look(step, accelerator, watch)
+    average = whole(run.average)  # gathered from all processes, while they are connected
     accelerator.end_training()
-    return whole(run.average)
+    return average
 
 
 @torch.no_grad()
