@@ -9,6 +9,7 @@ from zero123.models.condition import (
 )
 from zero123.models.denoiser import Denoise, Tell, predict, tell
 from zero123.models.latents import Autoencoder, decode_latents, encode_latents
+from zero123.models.sweeping import sweep, sweep_channels
 
 __all__ = [
     "Autoencoder",
@@ -22,5 +23,7 @@ __all__ = [
     "embed_photos",
     "encode_latents",
     "predict",
+    "sweep",
+    "sweep_channels",
     "tell",
 ]

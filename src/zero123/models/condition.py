@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import CLIPVisionModelWithProjection
 
+from zero123.models.sweeping import sweep
+
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -21,7 +23,8 @@ class Condition:
     token: Float[Tensor, "b 1 d"]
     """The posed CLIP embedding: the whole cross-attention context."""
     latent: Float[Tensor, "b c h w"]
-    """The photo's latent, joined to the noisy one channel by channel; not scaled."""
+    """The photo's latent, joined to the noisy one channel by channel; not scaled. Behind it, where
+    the model reads one, its sweep."""
 
     def __getitem__(self, rows: slice) -> "Condition":
         return Condition(self.token[rows], self.latent[rows])
@@ -36,12 +39,25 @@ class PoseProjection(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Join the CLIP embedding with the four pose numbers: one linear layer, started as identity.
 
     Known as ``cc_projection`` in the original and ``clip_camera_projection`` in some ports.
+
+    Args:
+        embed_dim: numbers of the embedding.
+        context_dim: numbers of the token.
+        pose_dim: numbers of the pose.
+        sweeps: whether the model also reads :func:`zero123.models.sweep` of the photo's
+            latent; no published one does.
     """
 
     config_name = "config.json"
 
     @register_to_config  # type: ignore[untyped-decorator]
-    def __init__(self, embed_dim: int = 768, context_dim: int = 768, pose_dim: int = 4) -> None:
+    def __init__(
+        self,
+        embed_dim: int = 768,
+        context_dim: int = 768,
+        pose_dim: int = 4,
+        sweeps: bool = False,
+    ) -> None:
         super().__init__()
         self.projection = nn.Linear(embed_dim + pose_dim, context_dim)
         nn.init.eye_(self.projection.weight)
@@ -69,10 +85,10 @@ class PhotoFeatures:
         self, pose: Float[Tensor, "b 4"], photo: list[int], projection: PoseProjection
     ) -> Condition:
         """Condition a view a row: of photo number ``photo[row]``, after the move ``pose[row]``."""
-        return Condition(
-            token=projection(self.embedding[photo], pose.to(self.embedding.device)),
-            latent=self.latent[photo],
-        )
+        pose, latent = pose.to(self.embedding.device), self.latent[photo]
+        if projection.config.sweeps:
+            latent = torch.cat([latent, sweep(latent, pose)], dim=1)
+        return Condition(projection(self.embedding[photo], pose), latent)
 
 
 @torch.no_grad()

@@ -88,10 +88,10 @@ def view_loss(
 
     Source: the velocity is of Salimans and Ho, "Progressive Distillation", 2022.
     """
-    embedding = photos.embedding * draws.embedding[:, None]
+    kept = PhotoFeatures(photos.embedding * draws.embedding[:, None], photos.latent)
+    told = kept.seen_from(pose, list(range(len(pose))), projection)
     shown = Condition(
-        projection(embedding, pose) * draws.token[:, None, None],
-        photos.latent * draws.latent[:, None, None, None],
+        told.token * draws.token[:, None, None], told.latent * draws.latent[:, None, None, None]
     )
     noisy = scheduler.add_noise(latents, draws.noise, draws.timestep)
     is_velocity = scheduler.config.prediction_type == "v_prediction"

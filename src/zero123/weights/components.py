@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import CLIPVisionModelWithProjection
 
 from zero123.geometry import PoseEncoding
-from zero123.models import Autoencoder, PoseProjection
+from zero123.models import Autoencoder, PoseProjection, sweep_channels
 
 Part: TypeAlias = Literal["unet", "vae", "image_encoder", "cc_projection"]
 """The networks of a model, by the names of their folders."""
@@ -72,10 +72,11 @@ class Components:
     def __post_init__(self) -> None:
         latent = self.vae.config.latent_channels
         reads, predicts = self.unet.config.in_channels, self.unet.config.out_channels
-        if (reads, predicts) != (2 * latent, latent):
+        wanted = 2 * latent + (sweep_channels(latent) if self.projection.config.sweeps else 0)
+        if (reads, predicts) != (wanted, latent):
             raise WeightsError(
                 f"the UNet reads {reads} channels and predicts {predicts}, but with {latent} "
-                f"latent channels Zero-1-to-3 reads {2 * latent} and predicts {latent}"
+                f"latent channels it would read {wanted} and predict {latent}"
             )
         for one, width, other, wanted in (
             (

@@ -284,12 +284,19 @@ def load_image_encoder(folder: Path, dtype: torch.dtype) -> CLIPVisionModelWithP
 
 
 def _load_projection(folder: Path) -> PoseProjection:
-    tensors = _read_weights(folder)  # its config is empty in one layout: the sizes tell
+    tensors = _read_weights(folder)
+    noted = folder / "config.json"  # in one layout an empty file: sizes tell, of ours the rest
+    config = read_json(noted) if noted.exists() and noted.stat().st_size else {}
     weight = tensors.get("projection.weight")
     if weight is None or weight.ndim != 2 or weight.shape[1] <= POSE_NUMBERS:
         raise WeightsError(f"{folder}: projection.weight missing or misshapen")
     network: PoseProjection = blank(
-        lambda: PoseProjection(weight.shape[1] - POSE_NUMBERS, weight.shape[0], POSE_NUMBERS),
+        lambda: PoseProjection(
+            weight.shape[1] - POSE_NUMBERS,
+            weight.shape[0],
+            POSE_NUMBERS,
+            config.get("sweeps") is True,
+        ),
         str(folder),
     )
     fill(network, tensors, torch.float32, str(folder))

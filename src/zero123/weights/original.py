@@ -118,6 +118,8 @@ def to_original(
     Raises:
         WeightsError: the original has no such networks.
     """
+    if components.projection.config.sweeps:
+        raise WeightsError("the original has no UNet that reads a sweep of the photo's latent")
     named: dict[str, Tensor] = {}
     for part, network in components.networks.items():
         named |= _named(part, network)
