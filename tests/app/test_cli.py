@@ -1,7 +1,9 @@
 """The command line as a user meets it: in its own process, on real files."""
 
+import importlib.metadata
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -174,6 +176,9 @@ def test_doctor_does_the_main_job(capsys):
     said = capsys.readouterr().out
     assert "ok      main job" in said
     assert "BROKEN" not in said
+    extras = importlib.metadata.metadata("zero123").get_all("Provides-Extra")
+    for extra in set(extras) - {"all", "dev"}:
+        assert re.search(rf"^(ok     |missing) {extra} ", said, re.MULTILINE), extra
 
 
 def bad_inputs(folder: Path) -> dict[str, tuple[list[object], str]]:

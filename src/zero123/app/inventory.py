@@ -147,4 +147,10 @@ _CHECKS: tuple[tuple[str, Callable[[], str], bool], ...] = (
     ("main job", _main_job, True),
     ("matte", _extra("matte", "rembg", "onnxruntime"), False),
     ("data", _extra("data", "numba", "scipy", "trimesh"), False),
+    ("render", _extra("render", "bpy"), False),
+    ("ray", _extra("ray", "ray"), False),
+    ("train", _extra("train", "peft", "tensorboard"), False),
+    ("eval", _extra("eval", "flip_evaluator", "skimage", "torchmetrics"), False),
+    ("mesh", _extra("mesh", "fast_simplification", "skimage", "xatlas"), False),
+    ("web", _extra("web", "gradio"), False),
 )
