@@ -1,5 +1,7 @@
 """The page in a real browser that reaches nothing but this machine."""
 
+import base64
+import re
 import time
 import zipfile
 from collections.abc import Iterator
@@ -117,6 +119,28 @@ def test_the_page_fits_a_phone(page, coffee):
         button = page.get_by_role("button", name=name, exact=True).bounding_box()
         assert button["height"] >= 36  # large enough for a thumb
         assert button["x"] + button["width"] <= PHONE["width"]
+
+
+def test_a_photo_can_be_pasted(page, server, coffee):
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=server.url)
+    page.evaluate(
+        """async (data) => {
+            const picture = await (await fetch("data:image/png;base64," + data)).blob();
+            await navigator.clipboard.write([new ClipboardItem({"image/png": picture})]);
+        }""",
+        base64.b64encode(coffee.read_bytes()).decode(),
+    )
+    page.get_by_role("button", name="Paste from clipboard").click()
+    page.wait_for_selector("#framed img")
+
+
+def test_in_the_dark_no_empty_picture_glares(page, server):
+    page.goto(f"{server.url}?__theme=dark")
+    page.wait_for_selector("#sphere canvas")
+    for place in (".gradio-container", "#drop", "#framed", "#seen", "#film", "#glimpse", "#model"):
+        paint = "place => getComputedStyle(document.querySelector(place)).backgroundColor"
+        red, green, blue, *alpha = map(float, re.findall(r"[\d.]+", page.evaluate(paint, place)))
+        assert alpha == [0] or max(red, green, blue) < 100, place
 
 
 def test_keys_and_names_move_the_camera(page, coffee):
