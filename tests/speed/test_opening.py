@@ -49,11 +49,18 @@ def test_little_memory_shows_nearly_the_same(plain: np.ndarray, tmp_path: Path) 
     assert 0 < off.mean() < 0.02
 
 
-@pytest.mark.parametrize("name", [None, "exact", "low-memory"])
+@pytest.mark.parametrize("name", [None, "exact", "fast", "low-memory"])
 def test_a_word_is_a_preset(name: str | None) -> None:
     pipe, _ = Opening(device="cpu", speed=name).open([COFFEE], exact=False)  # type: ignore[arg-type]
     assert isinstance(pipe.tell, FastTell)
     assert pipe.tell.plan == (ALWAYS if name is None else preset(name, "cpu"))
+
+
+def test_views_can_be_decoded_by_another(plain: np.ndarray, tmp_path: Path) -> None:
+    """Here by the same decoder, which the other folder happens to hold."""
+    Zero123Pipeline.from_pretrained("mini").vae.save_pretrained(tmp_path / "own")
+    made = seen(tmp_path / "view.png", "--tiny-decoder", str(tmp_path / "own"))
+    assert np.abs(made - plain).max() <= 1.01 / 255
 
 
 def test_a_film_can_be_hurried_too(tmp_path: Path) -> None:
@@ -78,6 +85,7 @@ def test_a_switched_model_scores_an_object_the_same(mini: Zero123Pipeline) -> No
 def test_without_a_compiler_it_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("zero123.speed.plan.find_spec", lambda _: None)  # no openvino either
     monkeypatch.setattr("shutil.which", lambda _: None)
     with pytest.raises(SystemExit, match="2"):
         seen(tmp_path / "view.png", "--speed", "fast")

@@ -1,13 +1,16 @@
 """Every switch shows what the plain pipeline shows, and leaves no trace when it is taken back."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import jaxtyping
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderTiny
 from torch import nn
 
 from zero123 import Zero123Pipeline
@@ -15,7 +18,7 @@ from zero123.models import Condition
 from zero123.speed import PRESETS, Plan, accelerate, preset, restore
 from zero123.speed.constants import context_for, photo_for, times_for
 from zero123.speed.drawn import FULL, TINY, drawn_pipeline
-from zero123.speed.engines import Deep, Shallow, Whole, tapped
+from zero123.speed.engines import Deep, Shallow, Whole, engine_for, tapped
 from zero123.speed.numbers import half_for
 from zero123.speed.plan import EXACT
 from zero123.speed.rounded import rounded
@@ -204,7 +207,6 @@ def test_turbo_needs_fewer_evaluations(mini: Zero123Pipeline, view: View) -> Non
     restore(mini)
 
 
-@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
 def test_a_traced_network_shows_the_same_view(published: Zero123Pipeline, view: View) -> None:
     before = view(published)
     plan = replace(EXACT, engine="traced")
@@ -267,6 +269,124 @@ def test_at_full_size_the_exact_switches_answer_the_same() -> None:
     assert (again - decoded).abs().max() <= 1e-4 * decoded.abs().max()
     restore(pipe)
     assert torch.equal(pipe.tell(pipe.unet, condition, timesteps, 3.0)(noisy, 0), plain)
+
+
+def test_without_compiling_what_asks_for_it_runs_uncompiled(
+    mini: Zero123Pipeline, view: View, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = replace(EXACT, engine="compiled")
+    with torch._dynamo.config.patch(disable=True):  # as TORCH_COMPILE_DISABLE=1 sets it
+        hurried = view(accelerate(mini, plan))
+    assert caplog.messages == ["TORCH_COMPILE_DISABLE is set: nothing is compiled"]
+    assert np.array_equal(view(accelerate(mini, EXACT)), hurried)
+    restore(mini)
+
+
+@pytest.mark.parametrize(
+    ("plan", "most"),
+    [
+        (Plan(), 1e-4),
+        (replace(EXACT, winograd=True, deep_every=2, guided=(0.0, 0.7)), 1e-4),
+        (Plan(constant_attention=True, rounded=True), 1e-4),
+        (replace(EXACT, dtype="bfloat16"), 0.1),
+    ],
+)
+def test_openvino_answers_as_torch_does(
+    published: Zero123Pipeline, view: View, plan: Plan, most: float
+) -> None:
+    before = view(published)
+    wanted = view(accelerate(published, plan))
+    made = view(accelerate(published, replace(plan, engine="openvino")))
+    assert np.abs(made - wanted).max() <= most
+    assert np.array_equal(view(restore(published)), before)
+    assert "openvino_telemetry" not in sys.modules
+
+
+def test_where_openvino_cannot_work_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="move the pipeline to the CPU"):
+        engine_for(nn.Linear(1, 1, device="meta"), "openvino")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(ModuleNotFoundError, match=r"zero123\[openvino\]"):
+        engine_for(nn.Linear(1, 1), "openvino")
+
+
+def tiny_autoencoder(folder: Path, channels: int = 4, scales: int = 4) -> Path:
+    """Drawn weights in TAESD's layout, thin."""
+    torch.manual_seed(0)
+    AutoencoderTiny(
+        latent_channels=channels,
+        encoder_block_out_channels=(8,) * scales,
+        decoder_block_out_channels=(8,) * scales,
+        num_encoder_blocks=(1,) * scales,
+        num_decoder_blocks=(1,) * scales,
+    ).save_pretrained(folder)
+    return folder
+
+
+def test_a_tiny_decoder_takes_the_latents_in_its_own_scale(
+    published: Zero123Pipeline, view: View, tmp_path: Path
+) -> None:
+    folder = tiny_autoencoder(tmp_path / "taesd")
+    photo, seeded = np.full((64, 64, 3), 0.5, np.float32), torch.Generator().manual_seed(0)
+    latents = published(
+        photo, 60, num_inference_steps=2, generator=seeded, output_type="latent"
+    ).images
+    accelerate(published, Plan(tiny_decoder=folder))
+    seen = published(
+        photo, 60, num_inference_steps=2, generator=seeded.manual_seed(0), output_type="pt"
+    ).images
+    restore(published)
+    with torch.no_grad():
+        wanted = AutoencoderTiny.from_pretrained(folder).decode(latents[0, 0]).sample
+    assert seen.std() > 0.01
+    assert (seen[0, 0] - ((wanted + 1) / 2).clamp(0, 1)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("plan", "most"),
+    [
+        (preset("exact", "cpu"), 1e-4),
+        (replace(preset("low-memory", "cpu"), rounded=False), 1e-4),
+        (Plan(rounded=True), 0.1),
+        (Plan(dtype="bfloat16", channels_last=True), 0.1),
+    ],
+)
+def test_a_tiny_decoder_goes_with_the_other_switches(
+    published: Zero123Pipeline, view: View, tmp_path: Path, plan: Plan, most: float
+) -> None:
+    folder, before = tiny_autoencoder(tmp_path / "taesd"), view(published)
+    wanted = view(accelerate(published, Plan(tiny_decoder=folder)))
+    made = view(accelerate(published, replace(plan, tiny_decoder=folder)))
+    assert np.abs(made - wanted).max() <= most
+    assert np.array_equal(view(restore(published)), before)
+
+
+def test_a_tiny_decoder_may_stand_for_a_tiny_autoencoders(
+    mini: Zero123Pipeline, view: View, tmp_path: Path
+) -> None:
+    """Its own decoder, from a folder, is the same decoder."""
+    before = view(mini)
+    mini.vae.save_pretrained(tmp_path / "own")
+    made = view(accelerate(mini, Plan(tiny_decoder=tmp_path / "own")))
+    restore(mini)
+    assert np.abs(made - before).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("channels", "scales", "sentence"),
+    [
+        (8, 4, "decodes 8 channels to 8 times their size; this model's latents have 4"),
+        (4, 3, "decodes 4 channels to 4 times their size; .* are 8 times as large"),
+    ],
+)
+def test_a_decoder_of_other_latents_is_refused(
+    published: Zero123Pipeline, tmp_path: Path, channels: int, scales: int, sentence: str
+) -> None:
+    folder = tiny_autoencoder(tmp_path / "other", channels, scales)
+    with pytest.raises(ValueError, match=sentence):
+        accelerate(published, Plan(tiny_decoder=folder))
+    with pytest.raises(ValueError, match=r"config\.json"):
+        accelerate(published, Plan(tiny_decoder=tmp_path / "none"))
 
 
 @pytest.mark.gpu
@@ -353,7 +473,7 @@ def test_an_unknown_preset_is_named(mini: Zero123Pipeline) -> None:
         accelerate(mini, "warp")
 
 
-def test_an_accelerated_model_is_not_saved(mini: Zero123Pipeline, tmp_path) -> None:
+def test_an_accelerated_model_is_not_saved(mini: Zero123Pipeline, tmp_path: Path) -> None:
     accelerate(mini)
     with pytest.raises(ValueError, match="restore"):
         mini.save_pretrained(tmp_path / "model")

@@ -30,6 +30,13 @@ class Bench:
     minutes."""
     repeats: int = 5
     """Pairs of calls to a rung; the first call of each, where things compile, is not counted."""
+    peer: Path | None = None
+    """A checkout of the authors' code (github.com/cvlab-columbia/zero123) to measure too, with
+    drawn weights; for --model full-random, or another of its size."""
+    peer_python: str = sys.executable
+    """For --peer: a Python, 3.9 or later, that has their packages."""
+    tiny_decoder: Path | None = None
+    """A folder with a small autoencoder for the model's latents: one more rung."""
     quality: bool = False
     """Instead: what rungs lose against the truth, dB, object by object of --data."""
     data: str = "gso30"
@@ -47,21 +54,28 @@ class Bench:
             raise ValueError(f"--repeats must be at least 1, got {self.repeats}")
         if self.steps is not None and not 1 <= self.steps <= 1000:
             raise ValueError(f"--steps must be in 1 to 1000, got {self.steps}")
+        if self.quality and self.peer is not None:
+            raise ValueError("--peer has drawn weights, of which --quality could not tell anything")
         if self.quality:
             self._lose()
         else:
             self._climb()
 
     def _climb(self) -> None:
-        from zero123.speed.ladder import climb, ladder
+        from zero123.speed.ladder import beside, climb, ladder
+        from zero123.speed.peer import peer_at
         from zero123.speed.report import write_ladder
 
-        plans = ladder(self.rungs, self.device.partition(":")[0])
+        plans = ladder(self.rungs, self.device.partition(":")[0], self.tiny_decoder)
         pipe = self._open()
         steps = self.steps or pipe.settings.steps
         rungs, table = [], ""
         title = f"{Path(self.model).name} on {self.device}, {steps} steps"
-        with _bar(len(plans) * (2 * self.repeats + 1), "call") as done:
+        count = len(plans) + (self.peer is not None)
+        with _bar(count * (2 * self.repeats + 1), "call") as done:
+            if self.peer is not None:
+                with peer_at(self.peer, self.peer_python, pipe.device, steps) as peer:
+                    rungs.append(beside(pipe, peer, steps, self.repeats, done))
             for rung in climb(pipe, plans, steps, self.repeats, done):
                 rungs.append(rung)
                 table = write_ladder(rungs, title, pipe.device, self._file("speed"))
@@ -75,7 +89,8 @@ class Bench:
         from zero123.speed.quality import losses
         from zero123.speed.report import write_losses
 
-        chosen = ladder(self.rungs or ("exact", "fast", "turbo"), self.device.partition(":")[0])
+        names = self.rungs or ("exact", "fast", "turbo")
+        chosen = ladder(names, self.device.partition(":")[0], self.tiny_decoder)
         # compiling takes minutes and moves no picture
         plans = {name: replace(plan, engine="eager") for name, plan in chosen.items()}
         trial = Evaluate(self.data, meshes=self.meshes, limit=self.limit).trial()

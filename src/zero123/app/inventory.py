@@ -146,6 +146,7 @@ _CHECKS: tuple[tuple[str, Callable[[], str], bool], ...] = (
     ("disk", _disk, False),
     ("main job", _main_job, True),
     ("matte", _extra("matte", "rembg", "onnxruntime"), False),
+    ("openvino", _extra("openvino", "openvino"), False),
     ("data", _extra("data", "numba", "scipy", "trimesh"), False),
     ("render", _extra("render", "bpy"), False),
     ("ray", _extra("ray", "ray"), False),

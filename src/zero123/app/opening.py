@@ -1,7 +1,7 @@
 """How a photo and a model are opened, for every command that needs both."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -30,8 +30,12 @@ class Opening:
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps ..."""
     speed: Literal["exact", "fast", "turbo", "low-memory"] | None = None
-    """exact: the same picture sooner, for memory; fast: near it, compiles for minutes; turbo: fewer
-    steps too; low-memory: slower. Left out: what is exact and costs nothing."""
+    """exact: the same picture sooner, for memory; fast: near it, by OpenVINO where it is installed,
+    else compiles for minutes; turbo: fewer steps too; low-memory: slower. Left out: what is exact
+    and costs nothing."""
+    tiny_decoder: Path | None = None
+    """A folder with a small autoencoder for the model's latents (AutoencoderTiny, as TAESD is
+    published), which decodes views in place of the model's own: for previews."""
 
     def open(
         self, paths: Sequence[Path], exact: bool, smallest: int = 0
@@ -50,7 +54,7 @@ class Opening:
 
         from zero123.images import frame, matte, read_image
         from zero123.pipeline import Zero123Pipeline
-        from zero123.speed import ALWAYS, accelerate
+        from zero123.speed import ALWAYS, accelerate, preset
 
         @lru_cache(maxsize=1)  # one alone is read once
         def cut_out(path: Path) -> "Tensor":
@@ -77,6 +81,7 @@ class Opening:
             pose_encoding=self.pose_encoding,
             lora=self.lora,
         ).to(device)
-        accelerate(pipe, self.speed or ALWAYS)
+        plan = preset(self.speed, pipe.device.type) if self.speed else ALWAYS
+        accelerate(pipe, replace(plan, tiny_decoder=self.tiny_decoder))
         size = max(pipe.image_size, smallest)
         return pipe, (frame(cut_out(path), size, self.framing) for path in paths)

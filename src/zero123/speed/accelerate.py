@@ -1,5 +1,6 @@
 """One call switches a pipeline over, one call takes it back."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
@@ -11,6 +12,7 @@ from diffusers.models.attention_processor import AttnProcessor, FusedAttnProcess
 
 from zero123.pipeline import Zero123Pipeline
 from zero123.speed.constants import constant_attention, constant_photo, constant_times
+from zero123.speed.decoding import tiny_decoder
 from zero123.speed.engines import many_shapes, tapped
 from zero123.speed.numbers import channels_last, half_for, narrowed
 from zero123.speed.plan import Plan, preset
@@ -19,6 +21,8 @@ from zero123.speed.rounded import rounded
 from zero123.speed.telling import FastTell
 from zero123.speed.upsampling import sub_pixel
 from zero123.speed.winograd import winograd
+
+logger = logging.getLogger(__name__)
 
 _SOLVERS = {"dpm++": DPMSolverMultistepScheduler, "unipc": UniPCMultistepScheduler}
 
@@ -35,9 +39,13 @@ def accelerate(pipe: Zero123Pipeline, plan: str | Plan = "exact") -> Zero123Pipe
 
     Raises:
         ValueError: if there is no such preset, or the machine cannot do it.
+        ModuleNotFoundError: if OpenVINO is wanted and not installed.
     """
     if isinstance(plan, str):
         plan = preset(plan, pipe.device.type)
+    if plan.engine == "compiled" and torch._dynamo.config.disable:
+        logger.warning("TORCH_COMPILE_DISABLE is set: nothing is compiled")
+        plan = replace(plan, engine="eager")
     restore(pipe)
     with ExitStack() as undo:
         for switch in _switches(pipe, plan):
@@ -68,6 +76,8 @@ def _switches(pipe: Zero123Pipeline, plan: Plan) -> Iterator[AbstractContextMana
         yield _written_out_attention(unet)
     if plan.fused_qkv:
         yield _fused_qkv(unet)
+    if plan.tiny_decoder is not None:
+        yield tiny_decoder(pipe, plan.tiny_decoder)
     if plan.sub_pixel:
         yield sub_pixel(unet)
         yield sub_pixel(pipe.vae)

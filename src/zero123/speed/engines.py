@@ -1,9 +1,13 @@
-"""How a network is run: as it is, traced, or compiled. Exact."""
+"""How a network is run: as it is, traced, compiled, or by OpenVINO. Exact."""
 
 import os
 import shutil
+import sys
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from types import ModuleType
 from typing import Any, TypeAlias
 
 import torch
@@ -103,10 +107,17 @@ class Traced:
         """Answer as the network does."""
         kind = tuple((each.shape, each.dtype, each.device) for each in inputs)
         if kind not in self.traces:
-            trace = torch.jit.trace(self.network, inputs, check_trace=False)  # type: ignore[no-untyped-call]
-            self.traces[kind] = trace
+            self.traces[kind] = _traced(self.network, inputs)
         answer: tuple[Tensor, ...] = self.traces[kind](*inputs)
         return answer
+
+
+def _traced(network: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
+    """Trace for inputs of this kind; that their sizes become constants is meant."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch compiles instead
+        return torch.jit.trace(network, inputs, check_trace=False)  # type: ignore[no-untyped-call]
 
 
 class Compiled:
@@ -134,12 +145,91 @@ class Compiled:
         return tuple(answer.clone() for answer in self.run(*inputs))
 
 
+class Converted:
+    """A network converted for OpenVINO, once for each kind of inputs; for processors.
+
+    Source: OpenVINO, whose convolutions keep their weights in the order that they need.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        """Nothing is converted before the first call.
+
+        Raises:
+            ModuleNotFoundError: without openvino.
+            ValueError: if the network is not on the CPU.
+        """
+        if next(network.parameters()).device.type != "cpu":
+            raise ValueError("OpenVINO works on processors here: move the pipeline to the CPU")
+        self.network, self.openvino = network, _silent_openvino()
+        self.converted: dict[tuple[object, ...], Any] = {}
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Answer as the network does, in float32."""
+        kind = tuple((each.shape, each.dtype) for each in inputs)
+        if kind not in self.converted:
+            self.converted[kind] = self._convert(inputs)
+        answers = self.converted[kind]([Widened.widen(each).numpy() for each in inputs])
+        return tuple(torch.from_numpy(answers[at]) for at in range(len(answers)))
+
+    def _convert(self, inputs: tuple[Tensor, ...]) -> Any:
+        from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+        wide, dtype = tuple(map(Widened.widen, inputs)), inputs[0].dtype
+        reader = self.openvino.frontend.FrontEndManager().load_by_framework("pytorch")
+        trace = _traced(Widened(self.network, dtype), wide)
+        decoder = TorchScriptPythonDecoder(trace)  # must outlive the reading
+        model = reader.convert(reader.load(decoder))
+        model.reshape({at: tuple(each.shape) for at, each in enumerate(wide)})
+        options = {
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_PRECISION_HINT": "bf16" if dtype == torch.bfloat16 else "f32",
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,  # else int8 weights round what they meet, too
+        }
+        return self.openvino.compile_model(model, "CPU", options)
+
+
+class Widened(nn.Module):
+    """A network that takes and gives float32, whatever its own numbers are."""
+
+    def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.network, self.dtype = network, dtype
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Answer."""
+        narrow = (each.to(self.dtype) if each.is_floating_point() else each for each in inputs)
+        return tuple(answer.float() for answer in self.network(*narrow))
+
+    @staticmethod
+    def widen(given: Tensor) -> Tensor:
+        """Whole numbers stay."""
+        return given.float() if given.is_floating_point() else given
+
+
+def _silent_openvino() -> ModuleType:
+    """Import it so that nothing leaves the machine.
+
+    It tells its makers of every import, unless the package that would do so is missing.
+    """
+    with ExitStack() as undo:
+        if "openvino_telemetry" not in sys.modules:
+            sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+            undo.callback(sys.modules.pop, "openvino_telemetry")
+        try:
+            return import_module("openvino")
+        except ModuleNotFoundError as missing:
+            raise ModuleNotFoundError(
+                "this needs OpenVINO: pip install 'zero123[openvino]'"
+            ) from missing
+
+
 def engine_for(network: nn.Module, engine: Engine) -> Callable[..., tuple[Tensor, ...]]:
     """Run a network by an engine."""
     kinds: dict[Engine, Callable[[nn.Module], Callable[..., tuple[Tensor, ...]]]] = {
         "eager": lambda same: same,
         "traced": Traced,
         "compiled": Compiled,
+        "openvino": Converted,
     }
     return kinds[engine](network)
 

@@ -4,7 +4,9 @@ import copy
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,7 +15,12 @@ from torch import Tensor, nn
 from zero123.pipeline import Zero123Pipeline
 from zero123.speed.accelerate import accelerate, restore
 from zero123.speed.measure import Cost, Sameness, measured
-from zero123.speed.plan import PRESETS, Plan, preset
+from zero123.speed.peer import Peer
+from zero123.speed.plan import PRESETS, Plan, has_openvino, preset
+from zero123.speed.telling import FastTell
+
+_Plain = TypeVar("_Plain")
+_Other = TypeVar("_Other")
 
 _SWITCHES: dict[str, Plan] = {
     "plain": Plan(),
@@ -34,8 +41,13 @@ _SWITCHES: dict[str, Plan] = {
 """One by one. The first is measured against itself: what differs there is noise."""
 
 
-def ladder(names: Sequence[str], device: str) -> dict[str, Plan]:
+def ladder(names: Sequence[str], device: str, tiny_decoder: Path | None = None) -> dict[str, Plan]:
     """The rungs of these names, or all: switches one by one, what is built on exact, presets.
+
+    Args:
+        names: which; none for all.
+        device: kind that they are for.
+        tiny_decoder: folder of a small autoencoder, which is then a rung too.
 
     Raises:
         ValueError: if there is no such rung.
@@ -53,6 +65,13 @@ def ladder(names: Sequence[str], device: str) -> dict[str, Plan]:
         "exact, unipc 10": replace(exact, solver="unipc", most_steps=10),
         **{name: preset(name, device) for name in PRESETS},
     }
+    if has_openvino(device):
+        rungs |= {
+            "openvino": Plan(engine="openvino"),
+            "exact, openvino": replace(exact, winograd=False, engine="openvino"),
+        }
+    if tiny_decoder is not None:
+        rungs["exact, tiny decoder"] = replace(exact, tiny_decoder=tiny_decoder)
     for name in names:
         if name not in rungs:
             raise ValueError(f"no rung {name!r}: one of {', '.join(rungs)}")
@@ -64,14 +83,16 @@ class Rung:
     """A plan as measured; each cost stands beside one of the plain pipeline, taken in turn."""
 
     name: str
-    plan: Plan
+    plan: Plan | None
+    """As it ran; None for the authors' code."""
     first_seconds: float
     """Of the first call, with all that is compiled or converted."""
     weights_mib: float
     """Of the networks where the work is done."""
     costs: tuple[Cost, ...]
     plain: tuple[Cost, ...]
-    sameness: Sameness
+    sameness: Sameness | None
+    """None for the authors' code, whose weights are others."""
 
     @property
     def memory_mib(self) -> float:
@@ -104,38 +125,80 @@ def climb(
         repeats: pairs of calls to a rung.
         done: told of each call that is over.
     """
-    settings = replace(pipe.settings, steps=steps)
     pipe = twin(pipe)
-    pipe.settings = settings
+    pipe.settings = replace(pipe.settings, steps=steps)
     plain_view = _view(pipe)
-    measured(plain_view, pipe.device)  # whatever the first call ever has to do
+    plain_view()  # whatever the first call ever has to do
     for name, plan in rungs.items():
         other = twin(pipe)
-        other.settings = settings
-        accelerate(other, plan)
+        tell = accelerate(other, plan).tell
+        assert isinstance(tell, FastTell)
         view = _view(other)
-        _, first = measured(view, pipe.device)
+        _, first = view()
         done(name)
-        calls = {"plain": plain_view, "switched": view}
-        costs: dict[str, list[Cost]] = {which: [] for which in calls}
-        pictures: dict[str, Tensor] = {}
-        for number in range(repeats):
-            # now the one first, now the other: who comes second finds the caches warm
-            for which in sorted(calls, reverse=bool(number % 2)):
-                pictures[which], cost = measured(calls[which], pipe.device)
-                costs[which].append(cost)
-                done(name)
-        rung = Rung(
+        plain, switched = _in_turn(plain_view, view, repeats, partial(done, name))
+        yield Rung(
             name,
-            plan,
+            tell.plan,
             first.seconds,
             _weights_mib(other),
-            tuple(costs["switched"]),
-            tuple(costs["plain"]),
-            Sameness.of(pictures["switched"], pictures["plain"]),
+            tuple(cost for _, cost in switched),
+            tuple(cost for _, cost in plain),
+            Sameness.of(switched[-1][0], plain[-1][0]),
         )
         restore(other)
-        yield rung
+
+
+def beside(
+    pipe: Zero123Pipeline,
+    peer: Peer,
+    steps: int,
+    repeats: int,
+    done: Callable[[str], None] = lambda _: None,
+) -> Rung:
+    """Measure the authors' code in turn with the plain pipeline, which walks their timesteps.
+
+    Args:
+        pipe: plain, in float32, where the work is to be done.
+        peer: on the same device.
+        steps: as ``peer`` was started with.
+        repeats: pairs of calls.
+        done: told of each call that is over.
+
+    Raises:
+        ValueError: if the two are not of one size, or their code fails.
+    """
+    name, weights = "original code", sum(w.numel() for w in pipe.unet.parameters())
+    if weights != peer.denoiser_weights:
+        raise ValueError(
+            f"the original's denoiser has {peer.denoiser_weights:,} weights and the model's "
+            f"{weights:,}: compare it with --model full-random, or a model of its size"
+        )
+    plain_view = _view(twin(pipe), preset="original", num_inference_steps=steps)
+    plain_view()
+    first = peer.view()
+    done(name)
+    plain, theirs = _in_turn(plain_view, peer.view, repeats, partial(done, name))
+    costs = tuple(cost for _, cost in plain)
+    return Rung(name, None, first.seconds, peer.weights_mib, tuple(theirs), costs, None)
+
+
+def _in_turn(
+    plain: Callable[[], _Plain], other: Callable[[], _Other], repeats: int, done: Callable[[], None]
+) -> tuple[list[_Plain], list[_Other]]:
+    """What two calls give: now the one first, now the other; who is second finds caches warm."""
+    plains: list[_Plain] = []
+    others: list[_Other] = []
+    calls: list[Callable[[], None]] = [
+        lambda: plains.append(plain()),
+        lambda: others.append(other()),
+    ]
+    for _ in range(repeats):
+        for call in calls:
+            call()
+            done()
+        calls.reverse()
+    return plains, others
 
 
 def twin(pipe: Zero123Pipeline) -> Zero123Pipeline:
@@ -164,7 +227,7 @@ def _weights_mib(pipe: Zero123Pipeline) -> float:
     return sum(w.nbytes for w in weights if w.device.type == pipe.device.type) / 2**20
 
 
-def _view(pipe: Zero123Pipeline) -> Callable[[Callable[[], None]], Tensor]:
+def _view(pipe: Zero123Pipeline, **asked: Any) -> Callable[[], tuple[Tensor, Cost]]:
     photo = _ball(pipe.image_size)
 
     def view(tick: Callable[[], None]) -> Tensor:
@@ -175,10 +238,11 @@ def _view(pipe: Zero123Pipeline) -> Callable[[Callable[[], None]], Tensor]:
             generator=torch.Generator().manual_seed(0),
             output_type="pt",
             callback_on_step_end=lambda *_: tick(),
+            **asked,
         ).images
         return made
 
-    return view
+    return partial(measured, view, pipe.device)
 
 
 def _ball(size: int) -> np.ndarray:

@@ -58,9 +58,9 @@ def measured(
         device: where the work is done.
     """
     ticks: list[float] = []
-    watch = _allocated if device.type == "cuda" else _resident
+    watch = _allocated(device) if device.type == "cuda" else resident(psutil.Process())
     _finish(device)
-    with watch(device) as rise:
+    with watch as rise:
         begin, cpu = time.perf_counter(), time.process_time()
         made = call(lambda: ticks.append(time.process_time()))
         _finish(device)
@@ -83,9 +83,9 @@ def _allocated(device: torch.device) -> Iterator[Callable[[], int]]:
 
 
 @contextmanager
-def _resident(_: torch.device) -> Iterator[Callable[[], int]]:
-    """Look at the process's memory all the time."""
-    process, over = psutil.Process(), threading.Event()
+def resident(process: psutil.Process) -> Iterator[Callable[[], int]]:
+    """Look at a process's memory all the time; what is lent says how far it rose, bytes."""
+    over = threading.Event()
     before = most = process.memory_info().rss
 
     def look() -> None:

@@ -1,9 +1,11 @@
 """Which switches are on, and the named choices."""
 
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal, TypeAlias
 
-Engine: TypeAlias = Literal["eager", "traced", "compiled"]
+Engine: TypeAlias = Literal["eager", "traced", "compiled", "openvino"]
 Solver: TypeAlias = Literal["dpm++", "unipc"]
 
 
@@ -26,8 +28,8 @@ class Plan:
     channels_last: bool = False
     """Exact. Pixels in memory with their channels together."""
     engine: Engine = "eager"
-    """Exact. compiled fuses what stands between products, on CUDA in a graph; traced is the old
-    way."""
+    """Exact. compiled fuses what stands between products, on CUDA in a graph; openvino does so on
+    processors, in seconds; traced is the old way."""
     written_out_attention: bool = False
     """Exact, and slower: attention as the formula says. Only to measure what torch's saves."""
     dtype: Literal["bfloat16", "float16", "half"] | None = None
@@ -43,6 +45,9 @@ class Plan:
     deep_every: int = 1
     """Cheaper. Only every so many steps is the whole network asked; between them its last layer,
     with what the others said before."""
+    tiny_decoder: Path | None = None
+    """Cheaper. A folder with a small autoencoder for the same latents (``AutoencoderTiny``, as
+    TAESD is published), which decodes in place of the model's own: for previews."""
     rounded: bool = False
     """Memory, and near. Weights are kept in a byte each, and widened whenever their layer works."""
     memory_bound: float | None = None
@@ -93,8 +98,15 @@ def preset(name: str, device: str) -> Plan:
     if name not in PRESETS:
         raise ValueError(f"no preset {name!r}: one of {', '.join(PRESETS)}")
     plan, on_cpu = _EVERYWHERE[name], device == "cpu"
+    if plan.engine == "compiled" and has_openvino(device):
+        plan = replace(plan, engine="openvino")
     if name == "low-memory":
         if on_cpu:  # the wide weights stay in the model's file, from which they are mapped
             return replace(ALWAYS, rounded=True, memory_bound=plan.memory_bound)
         return replace(plan, dtype="bfloat16", offloaded=True)
-    return replace(plan, winograd=on_cpu, channels_last=not on_cpu)
+    return replace(plan, winograd=on_cpu and plan.engine != "openvino", channels_last=not on_cpu)
+
+
+def has_openvino(device: str) -> bool:
+    """Whether OpenVINO is installed, and of use on this kind of device."""
+    return device == "cpu" and find_spec("openvino") is not None

@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from zero123 import __version__
 from zero123.images import save_picture, write_text
 from zero123.speed.ladder import Rung
+from zero123.speed.measure import Sameness
 
 if TYPE_CHECKING:
     from zero123.speed.quality import Loss  # which needs the packages of zero123[eval]
@@ -37,7 +38,7 @@ def write_ladder(rungs: Sequence[Rung], title: str, device: torch.device, file: 
     """Write ``.md``, ``.json`` and ``.png``.
 
     Args:
-        rungs: as measured.
+        rungs: as measured, the original code's first.
         title: says of which model, with how many steps.
         device: where the work was done.
         file: without an ending; its folder is made if it is not there.
@@ -55,9 +56,7 @@ def write_ladder(rungs: Sequence[Rung], title: str, device: torch.device, file: 
             f"{rung.middle('step_cpu_seconds'):.3g}",
             f"{rung.memory_mib:.0f}",
             f"{rung.first_seconds:.1f}",
-            f"{rung.sameness.largest:.1e}",
-            f"{rung.sameness.mean:.1e}",
-            f"{rung.sameness.psnr:.1f}",
+            *_told(rung.sameness),
         )
         for rung in rungs
     ]
@@ -65,6 +64,8 @@ def write_ladder(rungs: Sequence[Rung], title: str, device: torch.device, file: 
         f"Medians over {len(rungs[0].costs)} pairs of calls, each rung in turn with the plain "
         "pipeline; one guided view a call. Memory is the weights and what the call needed besides."
     )
+    if rungs[0].plan is None:
+        how += " Beside the original code the plain pipeline walks its timesteps."
     told = [asdict(rung) | {"memory_mib": rung.memory_mib} for rung in rungs]
     text = _write(file, title, device, how, (_HEADER, *rows), {"rungs": told})
     save_picture(_drawn(rungs, title), _with_ending(file, ".png"))
@@ -98,6 +99,12 @@ def write_losses(losses: "Sequence[Loss]", title: str, device: torch.device, fil
     )
     told = [asdict(loss) for loss in losses]
     return _write(file, title, device, how, (_LOST, *rows), {"losses": told})
+
+
+def _told(sameness: Sameness | None) -> tuple[str, str, str]:
+    if sameness is None:
+        return "", "", ""
+    return f"{sameness.largest:.1e}", f"{sameness.mean:.1e}", f"{sameness.psnr:.1f}"
 
 
 def _write(
@@ -176,9 +183,11 @@ def _processor() -> str:
 
 
 def _plain(told: object) -> object:
-    """JSON knows neither infinity nor NaN."""
+    """JSON knows neither infinity, NaN nor paths."""
     if isinstance(told, dict):
         return {key: _plain(value) for key, value in told.items()}
     if isinstance(told, list | tuple):
         return [_plain(value) for value in told]
+    if isinstance(told, Path):
+        return str(told)
     return None if isinstance(told, float) and not math.isfinite(told) else told

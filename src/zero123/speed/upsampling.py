@@ -5,7 +5,8 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows
-from diffusers import AutoencoderTiny, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
+from diffusers.models.autoencoders.vae import DecoderTiny
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
@@ -64,11 +65,11 @@ def sub_pixel(network: UNet2DConditionModel | Autoencoder) -> Iterator[None]:
             for name, module in list(owner.named_children()):
                 if isinstance(module, Upsample2D) and isinstance(module.conv, nn.Conv2d):
                     undo.enter_context(put(owner, name, SubPixel(module, module.conv)))
-        if isinstance(network, AutoencoderTiny):
-            layers = network.decoder.layers
-            for at, layer in enumerate(layers[:-1]):
-                if isinstance(layer, nn.Upsample):
-                    doubled = SubPixel(nn.Sequential(layer, layers[at + 1]), layers[at + 1])
-                    undo.enter_context(put(layers, str(at), doubled))
-                    undo.enter_context(put(layers, str(at + 1), nn.Identity()))
+            if isinstance(owner, DecoderTiny):
+                layers = owner.layers
+                for at, layer in enumerate(layers[:-1]):
+                    if isinstance(layer, nn.Upsample):
+                        doubled = SubPixel(nn.Sequential(layer, layers[at + 1]), layers[at + 1])
+                        undo.enter_context(put(layers, str(at), doubled))
+                        undo.enter_context(put(layers, str(at + 1), nn.Identity()))
         yield
