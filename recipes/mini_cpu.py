@@ -10,17 +10,11 @@
 Everything is kept under ``runs/mini``; a stage that is done is not done again.
 """
 
-import argparse
 import collections
 import functools
-import itertools
 import json
 import math
-import multiprocessing
-import shutil
-import sys
 import time
-import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,16 +23,9 @@ import numpy as np
 import torch
 from diffusers import AutoencoderTiny
 from PIL import Image
+from stages import run_stage, stage
 
-from zero123.data import (
-    MeshError,
-    load_mesh,
-    procedural_mesh,
-    render,
-    sample_lighting,
-    sample_orbits,
-)
-from zero123.data.views import ViewSet, sidedness
+from zero123.data.views import ViewSet
 from zero123.images import contact_sheet
 from zero123.models import decode_latents, encode_latents
 from zero123.pipeline import Zero123Output, Zero123Pipeline
@@ -63,90 +50,25 @@ from zero123.training.mini import (
     mini_scheduler,
     mini_unet,
 )
+from zero123.training.sets import SHARES, VIEWS, is_held, make_views, mirror, painters
 from zero123.training.student import Student
 from zero123.weights import Components, Settings, open_model, save_model
 
 RUN = Path("runs/mini")
-VALIDATION_EVERY = 40
-"""One mesh in so many is kept for validation, chosen by its name."""
-SHARES = {"meshes": 0.3, "mirrored": 0.2, "procedural": 0.5}
-"""How often a step draws from each set."""
-SIDED = (0.2, 4.0)
-"""Least and most often that an object is drawn, compared with one of usual sides."""
-
-
-def _views_of(job: tuple[str, int]) -> tuple[str, np.ndarray, np.ndarray] | None:
-    name, num_views = job
-    rng = np.random.default_rng(zlib.crc32(name.encode()))
-    try:
-        kind, _, seed = name.partition(":")
-        mesh = procedural_mesh(int(seed)) if kind == "procedural" else load_mesh(Path(name))
-    except MeshError as error:
-        print(f"skipped {name}: {error}", file=sys.stderr)
-        return None
-    orbits = sample_orbits(rng, num_views)
-    pictures = render(mesh, orbits, IMAGE_SIZE, sample_lighting(rng))
-    seats = np.array([[o.polar, o.azimuth, o.radius] for o in orbits], dtype=np.float32)
-    return name, ViewSet.on_white(pictures), seats
-
-
-def make_views(name: str, sources: list[str], num_views: int) -> None:
-    """Render every source from random seats into one set."""
-    if (RUN / f"{name}.orbits.npy").exists():
-        return
-    RUN.mkdir(parents=True, exist_ok=True)
-    started, seats, names = time.monotonic(), [], []
-    shape = (len(sources), num_views, IMAGE_SIZE, IMAGE_SIZE, 3)
-    partial = RUN / f"{name}.images.partial.npy"
-    pictures = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        jobs = [(source, num_views) for source in sources]
-        for made in pool.imap(_views_of, jobs, chunksize=8):
-            if made is not None and made[1].min(axis=(1, 2, 3)).max() < 250:  # something is seen
-                pictures[len(names)] = made[1]
-                seats.append(made[2])
-                names.append(made[0])
-    np.save(RUN / f"{name}.images.npy", pictures[: len(names)])
-    partial.unlink()
-    (RUN / f"{name}.json").write_text(json.dumps(names))
-    np.save(RUN / f"{name}.orbits.npy", np.stack(seats))
-    weigh(name)
-    print(f"{name}: {len(names)} objects in {time.monotonic() - started:.0f} s")
-
-
-def mirror(name: str, to: str) -> None:
-    """Make objects of the other hand and of other colours: sides swapped, channels exchanged."""
-    if (RUN / f"{to}.orbits.npy").exists():
-        return
-    data, names = ViewSet.open(RUN, name), json.loads((RUN / f"{name}.json").read_text())
-    orders = list(itertools.permutations(range(3)))[1:]
-    partial = RUN / f"{to}.images.partial.npy"
-    shape = data.images.shape
-    swapped = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-    for item, source in enumerate(names):
-        order = orders[zlib.crc32(source.encode()) % len(orders)]
-        swapped[item] = data.images[item][:, :, ::-1, order]
-    partial.rename(RUN / f"{to}.images.npy")
-    shutil.copy(RUN / f"{name}.weights.npy", RUN / f"{to}.weights.npy")
-    np.save(RUN / f"{to}.orbits.npy", data.orbits * np.array([1, -1, 1], dtype=np.float32))
-
-
-def weigh(name: str) -> None:
-    """Draw objects the more often, the more unlike their sides are."""
-    data = ViewSet.open(RUN, name)
-    unlike = [sidedness(np.array(data.images[i]), data.orbits[i]) for i in range(len(data))]
-    wanted = np.clip(np.array(unlike) / np.median(unlike), *SIDED)
-    np.save(RUN / f"{name}.weights.npy", wanted / wanted.sum())
 
 
 def views(meshes: Path, procedural: int) -> None:
     """Render the sets: meshes to train on, also mirrored, made-up objects, validation meshes."""
-    files = sorted(str(path) for path in meshes.rglob("*.glb"))
-    held = [f for f in files if zlib.crc32(Path(f).stem.encode()) % VALIDATION_EVERY == 0]
-    make_views("validation", held, 12)
-    make_views("meshes", sorted(set(files) - set(held)), 24)
-    make_views("procedural", [f"procedural:{seed}" for seed in range(procedural)], 12)
-    mirror("meshes", "mirrored")
+    files = sorted(meshes.rglob("*.glb"))
+    sources = {
+        "validation": [str(file) for file in files if is_held(file)],
+        "meshes": [str(file) for file in files if not is_held(file)],
+        "procedural": [f"procedural:{seed}" for seed in range(procedural)],
+    }
+    with painters(2) as pool:
+        for name, names in sources.items():
+            make_views(pool, RUN, name, names, VIEWS[name])
+    mirror(RUN, "meshes", "mirrored")
 
 
 def autoencoder(steps: int) -> None:
@@ -328,29 +250,13 @@ def choose(model: str, objects: int) -> None:
         print(f"{steps:2d} steps, guidance {guidance}: PSNR {psnr:.2f}, found {found:.0%}")
 
 
-def main() -> None:
-    """Run one stage."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    stages = parser.add_subparsers(required=True)
-
-    def stage(run: Callable[..., None], **options: object) -> None:
-        sub = stages.add_parser(run.__name__, help=(run.__doc__ or "").partition("\n")[0])
-        for name, default in options.items():
-            kind = default if isinstance(default, type) else type(default)
-            required = isinstance(default, type)
-            flag = "--" + name.replace("_", "-")
-            sub.add_argument(flag, type=kind, required=required, default=default)
-        sub.set_defaults(run=run)
-
-    stage(views, meshes=Path, procedural=21500)
-    stage(autoencoder, steps=1700)
-    stage(denoiser, steps=9000, init="scratch")
-    stage(export, to=RUN / "model")
-    stage(choose, model=str(RUN / "model"), objects=20)
-    stage(sheet, model=str(RUN / "model"), objects=16, steps=10, guidance=2.0)
-    chosen = vars(parser.parse_args())
-    chosen.pop("run")(**chosen)
-
-
 if __name__ == "__main__":
-    main()
+    run_stage(
+        __doc__,
+        stage(views, meshes=Path, procedural=21500),
+        stage(autoencoder, steps=1700),
+        stage(denoiser, steps=9000, init="scratch"),
+        stage(export, to=RUN / "model"),
+        stage(choose, model=str(RUN / "model"), objects=20),
+        stage(sheet, model=str(RUN / "model"), objects=16, steps=10, guidance=2.0),
+    )

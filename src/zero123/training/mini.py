@@ -5,21 +5,27 @@ from diffusers.models.autoencoders.vae import AutoencoderTinyBlock
 from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from zero123.models import PoseProjection
+from zero123.models import PoseProjection, sweep_channels
 from zero123.training.autoencoder import LATENT_SCALE
 
 IMAGE_SIZE = 128
 LATENT_CHANNELS = 8
 CONTEXT_DIM = 192
+WIDTHS = (64, 128, 192)
+"""Channels of the UNet at 16×16, 8×8 and 4×4."""
 
 
-def mini_unet() -> UNet2DConditionModel:
-    """11 M parameters on 16×16 latents; attention from 8×8 down, where it is cheap."""
+def mini_unet(widths: tuple[int, ...] = WIDTHS) -> UNet2DConditionModel:
+    """11 M parameters on 16×16 latents; attention from 8×8 down, where it is cheap.
+
+    Args:
+        widths: channels at 16×16, 8×8 and 4×4, multiples of 32.
+    """
     unet: UNet2DConditionModel = UNet2DConditionModel(
         sample_size=IMAGE_SIZE // 8,
-        in_channels=2 * LATENT_CHANNELS,
+        in_channels=2 * LATENT_CHANNELS + sweep_channels(LATENT_CHANNELS),
         out_channels=LATENT_CHANNELS,
-        block_out_channels=(64, 128, 192),
+        block_out_channels=widths,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         layers_per_block=1,
@@ -52,7 +58,9 @@ def mini_image_encoder() -> CLIPVisionModelWithProjection:
 
 def mini_projection() -> PoseProjection:
     """The pose projection, with pose columns as loud as the embedding from the start."""
-    projection: PoseProjection = PoseProjection(embed_dim=CONTEXT_DIM, context_dim=CONTEXT_DIM)
+    projection: PoseProjection = PoseProjection(
+        embed_dim=CONTEXT_DIM, context_dim=CONTEXT_DIM, sweeps=True
+    )
     nn.init.normal_(projection.projection.weight[:, CONTEXT_DIM:], std=1.0)
     return projection
 
