@@ -5,8 +5,10 @@ import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import trimesh
+from PIL import Image
 
 from zero123.app import cli
 
@@ -95,12 +97,19 @@ def test_every_command_runs(folder):
     for file in (
         "cup.png",
         "views/sheet.png",
+        "sofa/sheet.png",
         "orbit.webp",
         "a.png",
         "view.png",
         "report/report.md",
     ):
         assert (folder / file).exists(), file
+    made, shown = (
+        np.asarray(Image.open(path).convert("RGB"), dtype=float)
+        for path in (folder / "sofa" / "sheet.png", ROOT / "docs" / "pictures" / "sofa.png")
+    )
+    assert made.shape == shown.shape
+    assert np.sqrt(np.mean(np.square(made - shown))) < 2  # levels: the picture is the command's
 
 
 @pytest.mark.slow
