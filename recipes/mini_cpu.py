@@ -128,7 +128,7 @@ def new_parts(vae: AutoencoderTiny) -> Components:
         image_encoder=mini_image_encoder(),
         projection=mini_projection(),
         scheduler=mini_scheduler(),
-        settings=Settings(steps=10, guidance=2.0, eta=0.0, name="mini", licence="MIT"),
+        settings=Settings(steps=4, guidance=2.0, eta=0.0, name="mini", licence="MIT"),
     )
 
 
@@ -211,7 +211,7 @@ def sheet(model: str, objects: int, steps: int, guidance: float) -> None:
     print(RUN / "sheet.png")
 
 
-SETTINGS = ((1, 1.0), (2, 1.0), (4, 1.0), (4, 1.5), (4, 2.0), (10, 1.0), (10, 2.0), (10, 3.0))
+SETTINGS = ((1, 1.0), (2, 1.5), (2, 2.0), (3, 2.0), (4, 1.5), (4, 2.0), (6, 2.0), (10, 2.0))
 """Steps and guidance to choose from."""
 
 
@@ -258,5 +258,5 @@ if __name__ == "__main__":
         stage(denoiser, steps=9000, init="scratch"),
         stage(export, to=RUN / "model"),
         stage(choose, model=str(RUN / "model"), objects=20),
-        stage(sheet, model=str(RUN / "model"), objects=16, steps=10, guidance=2.0),
+        stage(sheet, model=str(RUN / "model"), objects=16, steps=4, guidance=2.0),
     )
