@@ -1,4 +1,4 @@
-"""Take the picture of the page: ``python docs/pictures/page.py`` (needs Chromium, and ``[dev]``)."""
+"""Take the picture of the page: ``python docs/pictures/page.py``; needs Chromium and ``[dev]``."""
 
 import shutil
 import subprocess
