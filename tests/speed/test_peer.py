@@ -150,12 +150,12 @@ def test_what_is_no_checkout_is_told(tmp_path, capsys):
 
 
 def test_an_import_that_fails_is_named(checkout, capsys):
-    (checkout / "zero123" / "omegaconf.py").unlink()
+    (checkout / "zero123" / "omegaconf.py").write_text("import no_such_package\n")
     with pytest.raises(SystemExit, match="2"):
         main(["bench", "--model", "tiny-random", "--rungs", "plain", "--peer", str(checkout)])
     assert capsys.readouterr().err == (
         f"zero123: the original code at {checkout} does not run: "
-        "ModuleNotFoundError: No module named 'omegaconf'\n"
+        "ModuleNotFoundError: No module named 'no_such_package'\n"
     )
 
 

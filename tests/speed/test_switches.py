@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import jaxtyping
@@ -138,7 +139,8 @@ def asked(pipe: Zero123Pipeline) -> tuple[torch.Tensor, ...]:
     c = int(pipe.unet.config.out_channels)
     side = int(pipe.unet.config.sample_size)
     token = torch.randn(2, 1, pipe.unet.config.cross_attention_dim)
-    noisy, latent = torch.randn(2, 2, c, side, side)
+    noisy = torch.randn(2, c, side, side)
+    latent = torch.randn(2, int(pipe.unet.config.in_channels) - c, side, side)
     joined = torch.cat([noisy, photo_for(pipe.unet, latent)], dim=1)
     return joined, times_for(pipe.unet, torch.tensor([500]))[0], context_for(pipe.unet, token)
 
@@ -294,6 +296,8 @@ def test_without_compiling_what_asks_for_it_runs_uncompiled(
 def test_openvino_answers_as_torch_does(
     published: Zero123Pipeline, view: View, plan: Plan, most: float
 ) -> None:
+    if find_spec("openvino") is None:
+        pytest.skip("needs zero123[openvino]")
     before = view(published)
     wanted = view(accelerate(published, plan))
     made = view(accelerate(published, replace(plan, engine="openvino")))

@@ -30,9 +30,8 @@ class Opening:
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps ..."""
     speed: Literal["exact", "fast", "turbo", "low-memory"] | None = None
-    """exact: the same picture sooner, for memory; fast: near it, by OpenVINO where it is installed,
-    else compiles for minutes; turbo: fewer steps too; low-memory: slower. Left out: what is exact
-    and costs nothing."""
+    """exact: the same picture sooner, for memory; fast: near it, compiles for minutes; turbo: fewer
+    steps too; low-memory: slower. Left out: what is exact and costs nothing."""
     tiny_decoder: Path | None = None
     """A folder with a small autoencoder for the model's latents (AutoencoderTiny, as TAESD is
     published), which decodes views in place of the model's own: for previews."""

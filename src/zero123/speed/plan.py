@@ -98,13 +98,11 @@ def preset(name: str, device: str) -> Plan:
     if name not in PRESETS:
         raise ValueError(f"no preset {name!r}: one of {', '.join(PRESETS)}")
     plan, on_cpu = _EVERYWHERE[name], device == "cpu"
-    if plan.engine == "compiled" and has_openvino(device):
-        plan = replace(plan, engine="openvino")
     if name == "low-memory":
         if on_cpu:  # the wide weights stay in the model's file, from which they are mapped
             return replace(ALWAYS, rounded=True, memory_bound=plan.memory_bound)
         return replace(plan, dtype="bfloat16", offloaded=True)
-    return replace(plan, winograd=on_cpu and plan.engine != "openvino", channels_last=not on_cpu)
+    return replace(plan, winograd=on_cpu, channels_last=not on_cpu)
 
 
 def has_openvino(device: str) -> bool:
