@@ -65,10 +65,11 @@ def peer_at(checkout: Path, python: str, device: torch.device, steps: int) -> It
         raise ValueError(f"there is no program {python}")
     source = resources.files("zero123.speed").joinpath("peer_process.py").read_text("utf-8")
     # as text: from its file it would see this folder's modules, one of which is named numbers
+    # unbuffered: what they print must not come after what fails
     words = [str(_CONFIG.relative_to("zero123")), str(device), steps, torch.get_num_threads()]
     with tempfile.TemporaryFile("w+", encoding="utf-8") as complaints:
         process = subprocess.Popen(
-            [Path(program).absolute(), "-c", source, *map(str, words)],
+            [Path(program).absolute(), "-u", "-c", source, *map(str, words)],
             cwd=checkout / "zero123",
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
