@@ -77,6 +77,7 @@ def write_set(folder: Path, name: str) -> None:
     np.save(folder / f"{name}.latents.npy", data.latents)
 
 
+@pytest.mark.slow  # sizes by the measured speed: not beside other work
 def test_a_run_is_sized_takes_up_new_sets_and_ends_as_sized(recipe, monkeypatch):
     monkeypatch.setattr(recipe, "SETTLED", 1)
     parts, clock = tiny_parts(), recipe.Clock(total=3600.0, command=3600.0)
