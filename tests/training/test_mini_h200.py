@@ -54,12 +54,13 @@ def test_a_run_that_cools_down_keeps_its_size_whatever_its_speed(recipe):
     assert recipe.sized(config, begins, 5.0, 100.0) == config
 
 
-def test_three_commands_lose_their_openings_and_closings_only(recipe):
+def test_three_commands_lose_their_openings_and_closings_only(recipe, monkeypatch):
+    monkeypatch.setattr(recipe.Clock, "of_command", 20.0)
     clock = recipe.Clock(total=3 * 510.0, command=510.0)
     clock_of_last = replace(clock, earlier=2 * 505.0)
     lost = 3 * recipe.CLOSING + 2 * (recipe.OPENING + recipe.SAVE_EVERY / 2)
-    assert clock.to_train() == pytest.approx(3 * 510 - clock.of_command - lost, abs=1)
-    assert clock_of_last.to_train() == pytest.approx(clock_of_last.left + 10, abs=1)
+    assert clock.to_train() == pytest.approx(3 * 510 - 20 - lost)
+    assert clock_of_last.to_train() == pytest.approx(clock_of_last.left + 10)
 
 
 def test_the_next_command_knows_what_was_used_up(recipe):

@@ -195,14 +195,9 @@ class Answers:
         with _sentences():
             return str(write_bundle(self._who(request), self._model))
 
-    def stop(self, request: gr.Request) -> tuple[str, str, str]:
-        """End the work that goes on.
-
-        Returns:
-            Nothing to say, three times.
-        """
+    def stop(self, request: gr.Request) -> None:
+        """End the work that goes on."""
         self._who(request).stop()
-        return "", "", ""
 
     def halt(self, request: gr.Request) -> str:
         """End the work that goes on, because another view is wanted."""

@@ -370,13 +370,14 @@ def _connect_long(
     making.success(
         answers.object, None, made.model, api_name="object", show_progress="hidden", **_QUICK
     )
-    gr.on(
+    ended = gr.on(
         [view.halt.click, orbit.halt.click, made.halt.click],
         answers.stop,
-        None,
-        [view.status, orbit.status, made.status],
         cancels=[*viewing, going, making],
         queue=False,
         api_name="stop",
         show_progress="hidden",
     )
+    # only now: a report of the work may have been on its way beside the first answer
+    statuses = [view.status, orbit.status, made.status]
+    ended.then(lambda: [""] * len(statuses), None, statuses, **_ASIDE)
