@@ -338,6 +338,7 @@ def _connect_camera(answers: Answers, camera: _Camera, view: _View, shots: Any) 
             asked,
             answered,
             api_name="view",
+            trigger_mode="multiple",  # new work ends the old; once would lose a click after Cancel
             **long,
         ),
     ]
