@@ -417,7 +417,7 @@ def new_parts(init: str, widths: str) -> Components:
         return parts
     if init != SCRATCH:
         raise SystemExit(f"--widths {widths} needs --init {SCRATCH}: {init} has its own")
-    return replace(parts, unet=mini_unet(wanted))
+    return replace(parts, unet=mini_unet(block_out_channels=wanted))
 
 
 def export(config: TrainConfig, init: str, widths: str, out: Path) -> None:

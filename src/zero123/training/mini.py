@@ -15,27 +15,29 @@ WIDTHS = (64, 128, 192)
 """Channels of the UNet at 16×16, 8×8 and 4×4."""
 
 
-def mini_unet(widths: tuple[int, ...] = WIDTHS) -> UNet2DConditionModel:
+def mini_unet(**changes: object) -> UNet2DConditionModel:
     """11 M parameters on 16×16 latents; attention from 8×8 down, where it is cheap.
 
     Args:
-        widths: channels at 16×16, 8×8 and 4×4, multiples of 32.
+        changes: of the configuration, as ``block_out_channels``.
     """
-    unet: UNet2DConditionModel = UNet2DConditionModel(
-        sample_size=IMAGE_SIZE // 8,
-        in_channels=2 * LATENT_CHANNELS + sweep_channels(LATENT_CHANNELS),
-        out_channels=LATENT_CHANNELS,
-        block_out_channels=widths,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        layers_per_block=1,
-        cross_attention_dim=CONTEXT_DIM,
-        attention_head_dim=4,  # heads, in spite of the name
+    config = {
+        "sample_size": IMAGE_SIZE // 8,
+        "in_channels": 2 * LATENT_CHANNELS + sweep_channels(LATENT_CHANNELS),
+        "out_channels": LATENT_CHANNELS,
+        "block_out_channels": WIDTHS,
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        "layers_per_block": 1,
+        "cross_attention_dim": CONTEXT_DIM,
+        "attention_head_dim": 4,  # heads, in spite of the name
         # the posed token also joins the time embedding: so the pose reaches every block
-        addition_embed_type="text",
-        addition_embed_type_num_heads=4,
-    )
-    nn.init.zeros_(unet.add_embedding.norm2.weight)  # silent at first
+        "addition_embed_type": "text",
+        "addition_embed_type_num_heads": 4,
+    }
+    unet: UNet2DConditionModel = UNet2DConditionModel(**(config | changes))
+    if unet.config.addition_embed_type is not None:
+        nn.init.zeros_(unet.add_embedding.norm2.weight)  # silent at first
     # the photo's latent comes unscaled: as loud as the noisy one from the start
     unet.conv_in.weight.data[:, LATENT_CHANNELS:] *= LATENT_SCALE
     return unet

@@ -1,0 +1,204 @@
+"""What each choice in the small model's recipe gives: short runs that differ in one thing.
+
+    python recipes/ablations.py run --name base    # or another of CHOICES
+    python recipes/ablations.py table              # of all that have run, as Markdown
+
+Run ``views`` and ``autoencoder`` of ``mini_cpu.py`` before. Every run starts from fresh weights, on
+one core, draws the same photos and views in the same order, and is asked the same questions about
+the validation meshes.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderTiny
+from jaxtyping import Float
+from mini_cpu import RUN, new_parts
+from stages import run_stage, stage
+from torch import Tensor
+from transformers import CLIPVisionModelWithProjection
+
+from zero123.geometry import FIELD_OF_VIEW
+from zero123.images import write_text
+from zero123.models import condition, sweep_channels
+from zero123.models.sweeping import DISTANCE
+from zero123.pipeline import Zero123Pipeline
+from zero123.training.checkpoints import checkpoints, load_checkpoint
+from zero123.training.config import PRESETS
+from zero123.training.features import FeatureViews
+from zero123.training.loop import Share, batch_of, take_average, train
+from zero123.training.mini import LATENT_CHANNELS, mini_projection, mini_unet
+from zero123.training.sets import SHARES
+from zero123.training.student import Student
+from zero123.training.watch import look, questions
+from zero123.weights import Components, Settings
+
+OUT = Path("runs/ablations")
+BASE = replace(PRESETS["mini"], photos=6, compiled=False)
+ATTENTION = {
+    "down_block_types": ("CrossAttnDownBlock2D",) * 3,
+    "up_block_types": ("CrossAttnUpBlock2D",) * 3,
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A run, by what it changes."""
+
+    about: str
+    parts: Callable[[Components], Components] = lambda parts: parts
+    phases: tuple[dict[str, Any], ...] = ({},)
+    """Changes of the configuration, for equal shares of the steps."""
+    shares: dict[str, float] = field(default_factory=lambda: SHARES)
+
+
+def _unet(**changes: object) -> Callable[[Components], Components]:
+    return lambda parts: replace(parts, unet=mini_unet(**changes))
+
+
+def without_sweep(parts: Components) -> Components:
+    """The two streams of the paper and nothing else."""
+    projection = mini_projection()
+    projection.register_to_config(sweeps=False)
+    return replace(parts, unet=mini_unet(in_channels=2 * LATENT_CHANNELS), projection=projection)
+
+
+def told_rays(parts: Components) -> Components:
+    """The wanted camera's rays where the sweep would be."""
+    condition.sweep = rays
+    return parts
+
+
+def rays(
+    latent: Float[Tensor, "b c h w"], pose: Float[Tensor, "b 4"]
+) -> Float[Tensor, "b channels h w"]:
+    """Plücker rays of the wanted camera, as if the photo had been taken from eye level.
+
+    Returns:
+        Moments and directions in the first six channels, zeros in those that a sweep would have.
+    """
+    (_, c, h, w), half = latent.shape, np.tan(FIELD_OF_VIEW / 2)
+    polar, turn = np.pi / 2 + pose[:, 0], torch.atan2(pose[:, 1], pose[:, 2])
+    flat, high = polar.sin(), polar.cos()
+    back = torch.stack([flat * turn.cos(), flat * turn.sin(), high], -1)
+    right = torch.stack([-turn.sin(), turn.cos(), torch.zeros_like(turn)], -1)
+    up = torch.linalg.cross(back, right)
+    x, y = (((torch.arange(n) + 0.5) / n * 2 - 1) * half for n in (w, h))
+    across, climb = x.expand(h, w).flatten()[:, None], -y[:, None].expand(h, w).flatten()[:, None]
+    way = across * right[:, None] + climb * up[:, None] - back[:, None]
+    way = torch.nn.functional.normalize(way, dim=-1)
+    origin = ((DISTANCE + pose[:, 3:4]) * back)[:, None].expand_as(way)
+    lines = (
+        torch.cat([torch.linalg.cross(origin, way), way], -1).movedim(-1, 1).unflatten(2, (h, w))
+    )
+    silent = lines.new_zeros(len(pose), sweep_channels(c) - 6, h, w)
+    return torch.cat([lines, silent], 1)
+
+
+def deeper_encoder(parts: Components) -> Components:
+    """Twice as many layers for the photo's embedding."""
+    config = parts.image_encoder.config.to_dict() | {"num_hidden_layers": 8}
+    encoder = CLIPVisionModelWithProjection(type(parts.image_encoder.config)(**config))
+    return replace(parts, image_encoder=encoder)
+
+
+CHOICES = {
+    "base": Choice("the recipe"),
+    "another seed": Choice("the recipe, another seed", phases=({"seed": 1},)),
+    "no sweep": Choice("without the sweep", without_sweep),
+    "rays": Choice("Plücker rays in place of the sweep", told_rays),
+    "token alone": Choice(
+        "the posed token in the cross-attention alone",
+        _unet(addition_embed_type=None),
+    ),
+    "attention at 16": Choice("attention at 16×16 too", _unet(**ATTENTION)),
+    "wider below": Choice("384 channels at 4×4", _unet(block_out_channels=(64, 128, 384))),
+    "deeper encoder": Choice("8 layers in the image encoder, not 4", deeper_encoder),
+    "no pure noise": Choice("no rows at pure noise beyond the draw's", phases=({"last": 0.0},)),
+    "pure noise first": Choice(
+        "the first half at pure noise alone (a regression), then the recipe",
+        phases=({"last": 1.0, "cooldown": 0.0}, {}),
+    ),
+    "any targets": Choice("targets from anywhere", phases=({"near": 0.0, "level": 0.0},)),
+    "one target": Choice("24 photos with one target", phases=({"photos": 24, "targets": 1},)),
+    "meshes alone": Choice("meshes alone", shares={"meshes": 0.6, "mirrored": 0.4}),
+    "made-up alone": Choice("made-up objects alone", shares={"procedural": 1.0}),
+    "half the rate": Choice("learning rate 3e-4", phases=({"learning_rate": 3e-4},)),
+    "twice the rate": Choice("learning rate 1.2e-3", phases=({"learning_rate": 1.2e-3},)),
+}
+
+
+def run(name: str, steps: int) -> None:
+    """Train one choice and ask it."""
+    torch.set_num_threads(1)
+    choice, folder = CHOICES[name], OUT / name.replace(" ", "-")
+    configs = [
+        replace(BASE, steps=steps // len(choice.phases), **changes) for changes in choice.phases
+    ]
+    torch.manual_seed(configs[0].seed)
+    parts = choice.parts(new_parts(AutoencoderTiny.from_pretrained(RUN / "vae-final")))
+    student = Student(parts, configs[0])
+    shares = [Share(FeatureViews.open(RUN, kind), part) for kind, part in choice.shares.items()]
+    scale: float = parts.vae.config.scaling_factor
+    started = time.process_time()
+    for number, student.config in enumerate(configs):
+        train(student, scale, shares, folder / f"phase-{number}")
+    told = {"about": choice.about, "steps": steps, "minutes": (time.process_time() - started) / 60}
+    told |= {f"{key}, last weights": value for key, value in asked(parts, student).items()}
+    take_average(student, load_checkpoint(checkpoints(folder / f"phase-{number}")[-1]))
+    write_text(json.dumps(told | asked(parts, student), indent=2), folder / "figures.json")
+
+
+def asked(parts: Components, student: Student) -> dict[str, float]:
+    """One step's views of validation meshes; and what the answer from pure noise is off."""
+    data = FeatureViews.open(RUN, "validation")
+    pipe = Zero123Pipeline.of_parts(replace(parts, settings=Settings(steps=1, guidance=1.0)))
+    pipe.set_progress_bar_config(disable=True)
+    figures, _ = look(pipe, questions(data, len(data.views), 0))
+    trained, student.config = (
+        student.config,
+        replace(student.config, near=0.0, level=1.0, last=1.0, drop_share=0.0, targets=4, seed=0),
+    )
+    losses = []
+    for number in range(40):
+        batch = batch_of(
+            [Share(data)], student, parts.vae.config.scaling_factor, (0, 0, number), range(8)
+        )
+        mirrored = replace(batch, pose=batch.pose * torch.tensor([1.0, -1.0, 1.0, 1.0]))
+        with torch.no_grad():
+            losses.append([float(student(batch)), float(student(mirrored))])
+    student.config = trained
+    true, turned = np.mean(losses, axis=0)
+    return {
+        "PSNR": figures.psnr,
+        "SSIM": figures.ssim,
+        "found": figures.found,
+        "off": float(true),
+        "off, mirrored": float(turned),
+    }
+
+
+def table() -> None:
+    """Print what has run."""
+    print(
+        "| choice | PSNR, dB | SSIM | found | off | off, mirrored | CPU-min |\n"
+        + "| --- " * 7
+        + "|"
+    )
+    for name in CHOICES:
+        file = OUT / name.replace(" ", "-") / "figures.json"
+        if file.exists():
+            told = json.loads(file.read_text())
+            cells = [f"{told['PSNR']:.2f}", f"{told['SSIM']:.3f}", f"{told['found']:.0%}"]
+            cells += [f"{told[key]:.4f}" for key in ("off", "off, mirrored")]
+            print("| " + " | ".join([told["about"], *cells, f"{told['minutes']:.0f}"]) + " |")
+
+
+if __name__ == "__main__":
+    run_stage(__doc__, stage(run, name=str, steps=600), stage(table))
