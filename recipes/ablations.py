@@ -136,6 +136,8 @@ CHOICES = {
 
 def run(name: str, steps: int) -> None:
     """Train one choice and ask it."""
+    if name not in CHOICES:
+        raise SystemExit(f"no choice {name!r}: one of {', '.join(CHOICES)}")
     torch.set_num_threads(1)
     choice, folder = CHOICES[name], OUT / name.replace(" ", "-")
     configs = [

@@ -61,6 +61,11 @@ def test_these_are_all_choices(recipe):
     assert set(recipe.CHOICES) == set(CHOICES)
 
 
+def test_another_name_is_refused_with_all_that_there_are(recipe):
+    with pytest.raises(SystemExit, match="no choice 'bass': one of base, another seed"):
+        recipe.run("bass", 2)
+
+
 @pytest.mark.parametrize("name", CHOICES)
 def test_every_choice_makes_a_model_that_learns(recipe, name):
     choice = recipe.CHOICES[name]
