@@ -40,7 +40,7 @@ from zero123.training.watch import look, questions
 from zero123.weights import Components, Settings
 
 OUT = Path("runs/ablations")
-BASE = replace(PRESETS["mini"], photos=6, compiled=False)
+BASE = replace(PRESETS["mini"], photos=6, targets=4, last=0.5)
 ATTENTION = {
     "down_block_types": ("CrossAttnDownBlock2D",) * 3,
     "up_block_types": ("CrossAttnUpBlock2D",) * 3,

@@ -2,8 +2,10 @@
 
     python recipes/mini_cpu.py views --meshes FOLDER     # pictures of meshes and of made-up objects
     python recipes/mini_cpu.py autoencoder               # then latents of all views
-    torchrun --nproc-per-node 2 recipes/mini_cpu.py denoiser --steps 9000
-    python recipes/mini_cpu.py export                    # to runs/mini/model, as it ships
+    torchrun --nproc-per-node 2 recipes/mini_cpu.py denoiser --steps 10000
+    python recipes/mini_cpu.py export                    # to runs/mini/model
+    torchrun --nproc-per-node 2 recipes/mini_cpu.py pictures --steps 1500    # goes on from there
+    python recipes/mini_cpu.py export --run pictures     # to runs/mini/model, as it ships
     python recipes/mini_cpu.py choose                    # how to sample
     python recipes/mini_cpu.py sheet                     # figures and pictures on unseen objects
 
@@ -38,9 +40,9 @@ from zero123.training.autoencoder import (
     write_encoder,
 )
 from zero123.training.checkpoints import checkpoints, load_checkpoint
-from zero123.training.config import PRESETS
+from zero123.training.config import PRESETS, TrainConfig
 from zero123.training.features import FeatureViews
-from zero123.training.loop import Row, Share, take_average, train
+from zero123.training.loop import Row, Share, noted_config, take_average, train
 from zero123.training.mini import (
     IMAGE_SIZE,
     LATENT_CHANNELS,
@@ -128,19 +130,30 @@ def new_parts(vae: AutoencoderTiny) -> Components:
         image_encoder=mini_image_encoder(),
         projection=mini_projection(),
         scheduler=mini_scheduler(),
-        settings=Settings(steps=4, guidance=2.0, eta=0.0, name="mini", licence="MIT"),
+        settings=Settings(steps=1, guidance=1.0, eta=0.0, name="mini", licence="MIT"),
     )
 
 
 def denoiser(steps: int, init: str) -> None:
     """Train the denoiser, the image encoder and the projection."""
     torch.manual_seed(0)
+    if init == "scratch":
+        parts = new_parts(AutoencoderTiny.from_pretrained(RUN / "vae-final"))
+    else:
+        parts = open_model(init)
+    _train(parts, replace(PRESETS["mini"], steps=steps), "denoiser")
+
+
+def pictures(steps: int, init: str) -> None:
+    """Go on, with answers also decoded and compared as pictures; the decoder learns too."""
+    _train(open_model(init), replace(PRESETS["mini-pictures"], steps=steps), "pictures")
+
+
+def _train(parts: Components, config: TrainConfig, name: str) -> None:
     torch.set_num_threads(1)
-    config = replace(PRESETS["mini"], steps=steps)
-    fresh = new_parts(AutoencoderTiny.from_pretrained(RUN / "vae"))
-    student = Student(fresh if init == "scratch" else open_model(init), config)
+    student = Student(parts, config)
     shares = [Share(FeatureViews.open(RUN, name), weight) for name, weight in SHARES.items()]
-    log = (RUN / "log.jsonl").open("a", buffering=1)
+    log = (RUN / f"{name}.jsonl").open("a", buffering=1)
     recent: collections.deque[float] = collections.deque(maxlen=200)
 
     def report(row: Row) -> None:
@@ -148,16 +161,17 @@ def denoiser(steps: int, init: str) -> None:
         if row["step"] % 20 == 0:
             log.write(json.dumps({**row, "mean loss": float(np.mean(recent))}) + "\n")
 
-    run = RUN / "denoiser"
+    run = RUN / name
     train(student, LATENT_SCALE, shares, run, resume=bool(checkpoints(run)), report=report)
 
 
-def export(to: Path) -> None:
-    """Write the running average as it ships: half precision, hashes, its own settings."""
+def export(run: str, to: Path) -> None:
+    """Write a run's average as it ships: half precision, hashes, its own settings."""
+    config = noted_config(RUN / run)
+    if config is None:
+        raise SystemExit(f"{RUN / run} holds no run: train it first")
     parts = new_parts(AutoencoderTiny.from_pretrained(RUN / "vae-final"))
-    take_average(
-        Student(parts, PRESETS["mini"]), load_checkpoint(checkpoints(RUN / "denoiser")[-1])
-    )
+    take_average(Student(parts, config), load_checkpoint(checkpoints(RUN / run)[-1]))
     save_model(parts, to, dtype=torch.float16)
 
 
@@ -255,8 +269,9 @@ if __name__ == "__main__":
         __doc__,
         stage(views, meshes=Path, procedural=21500),
         stage(autoencoder, steps=1700),
-        stage(denoiser, steps=9000, init="scratch"),
-        stage(export, to=RUN / "model"),
+        stage(denoiser, steps=10_000, init="scratch"),
+        stage(pictures, steps=1500, init=str(RUN / "model")),
+        stage(export, run="denoiser", to=RUN / "model"),
         stage(choose, model=str(RUN / "model"), objects=20),
-        stage(sheet, model=str(RUN / "model"), objects=16, steps=4, guidance=2.0),
+        stage(sheet, model=str(RUN / "model"), objects=16, steps=1, guidance=1.0),
     )

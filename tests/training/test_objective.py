@@ -10,7 +10,7 @@ from tests.training.conftest import TINY
 from zero123.models import PhotoFeatures
 from zero123.training.config import PAPER, TrainConfig
 from zero123.training.mini import mini_scheduler
-from zero123.training.objective import Draws, dropped_as_original, view_loss
+from zero123.training.objective import Draws, answer_views, dropped_as_original
 from zero123.weights import open_model
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -40,7 +40,7 @@ def test_loss_and_gradients_are_the_originals():
     embedding, token, latent = dropped_as_original(golden["rand_u"], PAPER.drop_share)
     assert torch.equal(embedding == 0, golden["prompt_mask"])
     assert torch.equal(latent, golden["input_mask"])
-    loss = view_loss(
+    loss = answer_views(
         parts.unet,
         parts.projection,
         parts.scheduler,
@@ -48,7 +48,7 @@ def test_loss_and_gradients_are_the_originals():
         PhotoFeatures(golden["clip_embed"][:, 0], golden["cond_latent"]),
         golden["T"],
         Draws(golden["t"], golden["noise"], embedding, token, latent),
-    )
+    ).loss
     assert abs(float(loss.detach()) - float(golden["loss"])) < 1e-5
     torch.autograd.backward(loss)
     off = parts.projection.projection.weight.grad - golden["grad_cc_projection_weight"]
@@ -71,8 +71,8 @@ def test_the_perfect_answer_has_no_loss(student, monkeypatch, prediction):
     monkeypatch.setattr(student.unet, "forward", lambda *_, **__: (answers[prediction],))
     photos = PhotoFeatures(torch.zeros(6, 8), torch.zeros(SHAPE))
     args = (student.unet, student.projection, scheduler, latents, photos, torch.zeros(6, 4), draws)
-    assert float(view_loss(*args)) == 0
-    assert float(view_loss(*args, min_snr=5.0)) == 0
+    assert float(answer_views(*args).loss) == 0
+    assert float(answer_views(*args, min_snr=5.0).loss) == 0
 
 
 def test_min_snr_weights_the_same_error_the_same_in_both_predictions(student, monkeypatch):
@@ -92,9 +92,9 @@ def test_min_snr_weights_the_same_error_the_same_in_both_predictions(student, mo
         photos = PhotoFeatures(torch.zeros(6, 8), torch.zeros(SHAPE))
         pose = torch.zeros(6, 4)
         losses.append(
-            view_loss(
+            answer_views(
                 student.unet, student.projection, scheduler, latents, photos, pose, draws, 5.0
-            )
+            ).loss
         )
     assert abs(float(losses[0] / losses[1]) - 1) < 1e-4
 
@@ -115,7 +115,7 @@ def test_a_consistently_dropped_row_sees_what_guidance_shows(student, monkeypatc
     monkeypatch.setattr(student.unet, "forward", watch)
     kept = torch.tensor([0.0, 1.0])
     photos = PhotoFeatures(torch.ones(2, 8), torch.ones(2, 4, 4, 4))
-    view_loss(
+    answer_views(
         student.unet,
         student.projection,
         mini_scheduler(),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _ABOUT = {
     "debug": "Seconds on two CPU cores: whether everything works.",
     "mini": "The bundled small model, as it was made; hours on two CPU cores.",
+    "mini-pictures": "What followed it: answers are decoded and compared as pictures too.",
     "mini-continue": "Go on from the bundled model with other objects; minutes on two CPU cores.",
     "mini-lora": "The same with adapters, a twentieth of the weights.",
     "finetune": "Go on from a published model on one GPU.",

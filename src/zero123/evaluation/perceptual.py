@@ -79,7 +79,7 @@ def distance(
         truth: likewise.
         heads: ``linK.model.1.weight``, a weight a channel of layer K.
     """
-    total = torch.zeros(len(made[0]))
+    total = made[0].new_zeros(len(made[0]))
     for number, (a, b) in enumerate(zip(made, truth, strict=True)):
         weighed = functional.conv2d((a - b) ** 2, heads[f"lin{number}.model.1.weight"])
         total = total + weighed.mean(dim=(1, 2, 3))
@@ -88,7 +88,7 @@ def distance(
 
 def unit_layers(pictures: Float[Tensor, "n 3 H W"], trunk: Trunk) -> list[Tensor]:
     """The layers that a network sees of pictures in [0, 1], unit length at each place."""
-    shift, scale = (torch.tensor(v).view(3, 1, 1) for v in (_SHIFT, _SCALE))
+    shift, scale = (pictures.new_tensor(v).view(3, 1, 1) for v in (_SHIFT, _SCALE))
     layers = trunk((2 * pictures - 1 - shift) / scale)
     return [x / (x.norm(dim=1, keepdim=True) + 1e-10) for x in layers]
 
@@ -138,7 +138,7 @@ def _rectified(x: Tensor, weights: Weights, name: str, stride: int, pad: int) ->
 def _blurred(x: Tensor) -> Tensor:
     """Binomial blur at every second pixel, two pixels reflected beyond each edge."""
     channels = x.shape[1]
-    row = torch.tensor([0.25, 0.5, 0.25])
+    row = x.new_tensor([0.25, 0.5, 0.25])
     kernel = (row[:, None] * row[None]).expand(channels, 1, 3, 3)
     padded = functional.pad(x, (2, 2, 2, 2), mode="reflect")
     return functional.conv2d(padded, kernel, stride=2, groups=channels)

@@ -46,6 +46,9 @@ class TrainConfig:
     min_snr: float | None = None
     """Cap of the signal-to-noise weight. Source: Hang et al., "Efficient Diffusion Training via
     Min-SNR Weighting Strategy", 2023. It gives no weight to a last timestep of pure noise."""
+    pictures: int = 0
+    """Rows of each micro-batch, those of the most noise, whose answers are also decoded and
+    compared as pictures, see ``PictureLoss``."""
     precision: Literal["no", "bf16"] = "no"
     """Of the network's arithmetic; weights, pose and projection stay in float32."""
     trains_image_encoder: bool = False
@@ -78,6 +81,8 @@ class TrainConfig:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.pictures < 0:
+            raise ValueError(f"pictures must not be negative, got {self.pictures}")
         for name in ("cooldown", "drop_share", "last", "near", "level"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name):g}")
@@ -118,26 +123,39 @@ FINETUNE = replace(
 )
 
 MINI = TrainConfig(
-    steps=9000,
+    steps=10_000,
+    photos=48,
+    targets=2,
     learning_rate=6e-4,
     projection_rate=6e-4,
     cooldown=0.4,
     ema_decay=0.999,
     timesteps="noisy",
-    last=0.5,
+    last=0.75,
     near=0.3,
     level=0.4,
     trains_image_encoder=True,
-    compiled=True,
-    save_every=320,
+    save_every=100,
 )
-_BRIEF = replace(MINI, steps=400, warmup=40, compiled=False)
+_BRIEF = replace(MINI, steps=400, photos=12, targets=4, warmup=40, last=0.5)
 
 PRESETS: dict[str, TrainConfig] = {
     "debug": replace(
         _BRIEF, steps=20, photos=2, targets=2, warmup=2, save_every=10, watch_every=20
     ),
     "mini": MINI,
+    "mini-pictures": replace(
+        MINI,
+        steps=1500,
+        photos=32,
+        learning_rate=4e-4,
+        projection_rate=4e-4,
+        warmup=40,
+        cooldown=0.8,
+        last=0.6,
+        pictures=16,
+        save_every=50,
+    ),
     "mini-continue": replace(_BRIEF, learning_rate=1e-4, projection_rate=1e-4),
     "mini-lora": replace(
         _BRIEF,
@@ -150,5 +168,6 @@ PRESETS: dict[str, TrainConfig] = {
     "lora": replace(FINETUNE, learning_rate=2e-4, projection_rate=2e-4, lora_rank=16, photos=4),
     "paper": PAPER,
 }
-"""debug runs in seconds on two CPU cores; mini made the bundled model; mini-continue and mini-lora
-go on from it; finetune and lora are for published models on one GPU; paper is the original."""
+"""debug runs in seconds on two CPU cores; mini and after it mini-pictures made the bundled model;
+mini-continue and mini-lora go on from it; finetune and lora are for published models on one GPU;
+paper is the original."""

@@ -132,13 +132,15 @@ def batch_of(
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         pair = draw_pairs(data.views, rng, 1, config.targets, leaning)
         item = np.repeat(pair.item, config.targets)
-        latents = data.sampled_latents_of(item, pair.target_view[0], generator) * scale
+        seen = pair.target_view[0]
+        latents = data.sampled_latents_of(item, seen, generator) * scale
         num_steps = student.scheduler.config.num_train_timesteps
         draws = Draws.of(config, latents.shape, generator, num_steps)
         is_trained = config.trains_image_encoder
         rows.append(
             Batch(
                 targets=latents,
+                pictures=data.photos(item, seen) if config.pictures else None,
                 pose=pair.pose,
                 photo_latents=data.latents_of(pair.item, pair.photo_view),
                 photos=data.photos(pair.item, pair.photo_view) if is_trained else None,
@@ -294,6 +296,11 @@ def _my_photos(config: TrainConfig, process: int, processes: int) -> list[range]
             f"photos must be a multiple of processes × micro_batches = {parts}, got {config.photos}"
         )
     each = config.photos // parts
+    if config.pictures > each * config.targets:
+        raise ValueError(
+            f"{config.pictures} rows are to be compared as pictures, but a micro-batch has "
+            f"{each * config.targets}"
+        )
     starts = [each * (process * config.micro_batches + m) for m in range(config.micro_batches)]
     return [range(start, start + each) for start in starts]
 

@@ -12,6 +12,16 @@ from zero123.training.config import TrainConfig
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What the network says in a loss step."""
+
+    loss: Float[Tensor, ""]
+    """Mean squared error of what the scheduler's prediction type asks for: noise or velocity."""
+    latents: Float[Tensor, "b c h w"]
+    """What it takes the clean latents to be, scaled."""
+
+
+@dataclass(frozen=True)
 class Draws:
     """Everything random in a loss step, drawn before it, so that the step itself is a function."""
 
@@ -64,7 +74,7 @@ def dropped_as_original(
     return embedding, torch.ones_like(u), latent
 
 
-def view_loss(
+def answer_views(
     unet: UNet2DConditionModel,
     projection: PoseProjection,
     scheduler: DDIMScheduler,
@@ -73,8 +83,8 @@ def view_loss(
     pose: Float[Tensor, "b 4"],
     draws: Draws,
     min_snr: float | None = None,
-) -> Float[Tensor, ""]:
-    """Mean squared error of what the scheduler's prediction type asks for: noise or velocity.
+) -> Answer:
+    """Ask the network for views, and how far off it is.
 
     Args:
         unet: the denoiser.
@@ -98,11 +108,12 @@ def view_loss(
     wanted = (
         scheduler.get_velocity(latents, draws.noise, draws.timestep) if is_velocity else draws.noise
     )
-    off = predict(unet, noisy, draws.timestep, shown) - wanted
-    error = off.square().flatten(1).mean(1)
+    said = predict(unet, noisy, draws.timestep, shown)
+    error = (said - wanted).square().flatten(1).mean(1)
+    signal = scheduler.alphas_cumprod.to(error.device)[draws.timestep]
     if min_snr is not None:
-        kept = scheduler.alphas_cumprod.to(error.device)[draws.timestep]
-        snr = kept / (1 - kept)
+        snr = signal / (1 - signal)
         error = error * snr.clamp(max=min_snr) / (snr + 1 if is_velocity else snr)
-    loss: Tensor = error.mean()
-    return loss
+    share, rest = (part.sqrt()[:, None, None, None] for part in (signal, 1 - signal))
+    clean = share * noisy - rest * said if is_velocity else (noisy - rest * said) / share
+    return Answer(error.mean(), clean)

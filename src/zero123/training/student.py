@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from zero123.models import PhotoFeatures, clip_pixels
 from zero123.training.config import TrainConfig
-from zero123.training.objective import Draws, view_loss
+from zero123.training.objective import Draws, answer_views
+from zero123.training.pictures import PictureLoss
 from zero123.weights import Components, add_lora
 
 
@@ -20,6 +21,8 @@ class Batch:
 
     targets: Float[Tensor, "rows c h w"]
     """Latents, scaled."""
+    pictures: Float[Tensor, "rows 3 H W"] | None
+    """Of the targets, in [0, 1]; None where answers are not compared as pictures."""
     pose: Float[Tensor, "rows 4"]
     photo_latents: Float[Tensor, "photos c h w"]
     """Modes, not scaled."""
@@ -44,6 +47,7 @@ class Batch:
         """Move to a device."""
         return Batch(
             targets=self.targets.to(device),
+            pictures=None if self.pictures is None else self.pictures.to(device),
             pose=self.pose.to(device),
             photo_latents=self.photo_latents.to(device),
             photos=None if self.photos is None else self.photos.to(device),
@@ -69,6 +73,7 @@ class Student(nn.Module):
         self.unet.requires_grad_(config.lora_rank == 0)
         self.image_encoder.requires_grad_(config.trains_image_encoder)
         self.projection.requires_grad_(True)
+        self.picture_loss = PictureLoss(parts.vae) if config.pictures else None
         if config.lora_rank:
             add_lora(self.unet, config.lora_rank)
         if config.gradient_checkpointing:
@@ -106,7 +111,7 @@ class Student(nn.Module):
         rows = PhotoFeatures(
             embeddings.repeat_interleave(each, 0), batch.photo_latents.repeat_interleave(each, 0)
         )
-        return view_loss(
+        answer = answer_views(
             self.unet,
             self.projection,
             self.scheduler,
@@ -116,3 +121,10 @@ class Student(nn.Module):
             batch.draws,
             self.config.min_snr,
         )
+        if self.picture_loss is None:
+            return answer.loss
+        assert batch.pictures is not None
+        told = batch.draws.latent * batch.draws.token
+        noisiest = (batch.draws.timestep * told).topk(self.config.pictures).indices
+        seen: Tensor = self.picture_loss(answer.latents[noisiest], batch.pictures[noisiest])
+        return answer.loss + seen
