@@ -5,7 +5,7 @@
     torchrun --nproc-per-node 2 recipes/mini_cpu.py denoiser --steps 10000
     python recipes/mini_cpu.py export                    # to runs/mini/model
     torchrun --nproc-per-node 2 recipes/mini_cpu.py pictures --steps 1500    # goes on from there
-    python recipes/mini_cpu.py export --run pictures     # to runs/mini/model, as it ships
+    python recipes/mini_cpu.py export --name pictures    # to runs/mini/model, as it ships
     python recipes/mini_cpu.py choose                    # how to sample
     python recipes/mini_cpu.py sheet                     # figures and pictures on unseen objects
 
@@ -27,7 +27,10 @@ from diffusers import AutoencoderTiny
 from PIL import Image
 from stages import run_stage, stage
 
-from zero123.data.views import ViewSet
+from zero123.data.views import PHOTO_POLAR, ViewSet
+from zero123.evaluation.candidates import Question, baselines, from_pipeline
+from zero123.evaluation.scenes import Scene
+from zero123.evaluation.toolbox import collect_tools
 from zero123.images import contact_sheet
 from zero123.models import decode_latents, encode_latents
 from zero123.pipeline import Zero123Output, Zero123Pipeline
@@ -165,13 +168,13 @@ def _train(parts: Components, config: TrainConfig, name: str) -> None:
     train(student, LATENT_SCALE, shares, run, resume=bool(checkpoints(run)), report=report)
 
 
-def export(run: str, to: Path) -> None:
+def export(name: str, to: Path) -> None:
     """Write a run's average as it ships: half precision, hashes, its own settings."""
-    config = noted_config(RUN / run)
+    config = noted_config(RUN / name)
     if config is None:
-        raise SystemExit(f"{RUN / run} holds no run: train it first")
+        raise SystemExit(f"{RUN / name} holds no run: train it first")
     parts = new_parts(AutoencoderTiny.from_pretrained(RUN / "vae-final"))
-    take_average(Student(parts, config), load_checkpoint(checkpoints(RUN / run)[-1]))
+    take_average(Student(parts, config), load_checkpoint(checkpoints(RUN / name)[-1]))
     save_model(parts, to, dtype=torch.float16)
 
 
@@ -225,43 +228,56 @@ def sheet(model: str, objects: int, steps: int, guidance: float) -> None:
     print(RUN / "sheet.png")
 
 
-SETTINGS = ((1, 1.0), (2, 1.5), (2, 2.0), (3, 2.0), (4, 1.5), (4, 2.0), (6, 2.0), (10, 2.0))
+SETTINGS = ((1, 1.0), (1, 1.5), (2, 1.0), (2, 1.5), (4, 1.5), (4, 2.0), (10, 2.0))
 """Steps and guidance to choose from."""
 
 
 def choose(model: str, objects: int) -> None:
-    """Print PSNR and obedience of ways to sample, on unseen validation objects."""
-    pipe = Zero123Pipeline.from_pretrained(model)
-    pipe.set_progress_bar_config(disable=True)
+    """Print figures of ways to sample on unseen validation objects, after those of guesses."""
+    parts, judges = open_model(model), collect_tools(download=True).judges
+    ways = [replace(parts.settings, steps=steps, guidance=by) for steps, by in SETTINGS]
+    candidates = baselines() + [
+        from_pipeline(
+            f"{way.steps} steps, guidance {way.guidance}",
+            Zero123Pipeline.of_parts(replace(parts, settings=way)),
+            "default",
+        )
+        for way in ways
+    ]
     data = ViewSet.open(RUN, "validation")
-    off: dict[tuple[int, float], list[np.ndarray]] = {setting: [] for setting in SETTINGS}
-    for item in np.random.default_rng(0).permutation(len(data))[:objects].tolist():
-        polar = np.degrees(data.orbits[item, :, 0])
-        photo = int(((polar > 40) & (polar < 105)).argmax())
-        cond = data.orbit(item, photo)
-        seats = {
-            view: data.orbit(item, view)
-            for view in range(data.images.shape[1])
-            if view != photo and abs(data.orbit(item, view).polar - cond.polar) < math.pi / 2
-        }
-        seats = dict(list(seats.items())[:5])
-        for setting, scores in off.items():
-            made = pipe(
-                np.array(data.images[item, photo]),
-                azimuth=[math.degrees(s.azimuth - cond.azimuth) for s in seats.values()],
-                elevation=[math.degrees(s.elevation - cond.elevation) for s in seats.values()],
-                distance=[s.radius - cond.radius for s in seats.values()],
-                num_inference_steps=setting[0],
-                guidance_scale=setting[1],
-                generator=torch.Generator().manual_seed(0),
-                output_type="np",
-            ).images[0, :, 0]
-            for view, seat in zip(made, seats, strict=True):
-                error = np.square(view - data.images[item] / 255).mean(axis=(1, 2, 3))
-                scores.append(np.array([-10 * np.log10(error[seat]), error.argmin() == seat]))
-    for (steps, guidance), scores in off.items():
-        psnr, found = np.mean(scores, axis=0)
-        print(f"{steps:2d} steps, guidance {guidance}: PSNR {psnr:.2f}, found {found:.0%}")
+    chosen = np.random.default_rng(0).permutation(len(data))[:objects].tolist()
+    scenes = [_scene(data, item) for item in chosen]
+    scorers = [[judge.look_at(scene) for judge in judges] for scene in scenes]
+    titles = [metric.title for judge in judges for metric in judge.metrics]
+    print("| way | " + " | ".join(titles) + " |\n" + "| --- " * (1 + len(titles)) + "|")
+    for candidate in candidates:
+        figures = []
+        for scene, of_scene in zip(scenes, scorers, strict=True):
+            views = candidate.answer(Question(scene.photo, scene.seat, scene.seats))[:, 0]
+            figures.append(np.concatenate([score(views).mean(axis=1) for score in of_scene]))
+        cells = " | ".join(f"{figure:.3f}" for figure in np.mean(figures, axis=0))
+        print(f"| {candidate.name} | {cells} |", flush=True)
+
+
+def _scene(data: ViewSet, item: int) -> Scene:
+    """A photo from a usual height, and all views to which the camera may climb from there."""
+    seats = [data.orbit(item, view) for view in range(data.images.shape[1])]
+    low, high = PHOTO_POLAR
+    photo = next(view for view, seat in enumerate(seats) if low <= seat.polar <= high)
+    asked = [
+        view
+        for view, seat in enumerate(seats)
+        if view != photo and abs(seat.polar - seats[photo].polar) < math.pi / 2
+    ]
+    views = np.array(data.images[item])
+    alpha = 255 * (views.min(axis=-1, keepdims=True) < 250).astype(np.uint8)
+    return Scene(
+        name=str(item),
+        photo=views[photo],
+        seat=seats[photo],
+        truths=np.concatenate([views, alpha], axis=-1)[asked],
+        seats=tuple(seats[view] for view in asked),
+    )
 
 
 if __name__ == "__main__":
@@ -271,7 +287,7 @@ if __name__ == "__main__":
         stage(autoencoder, steps=1700),
         stage(denoiser, steps=10_000, init="scratch"),
         stage(pictures, steps=1500, init=str(RUN / "model")),
-        stage(export, run="denoiser", to=RUN / "model"),
+        stage(export, name="denoiser", to=RUN / "model"),
         stage(choose, model=str(RUN / "model"), objects=20),
         stage(sheet, model=str(RUN / "model"), objects=16, steps=1, guidance=1.0),
     )
