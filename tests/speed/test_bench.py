@@ -50,11 +50,12 @@ def test_rungs_are_judged_against_the_truth(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(Evaluate, "trial", lambda _: trial)
     main(
         [
-            *f"bench --quality --steps 3 --out {tmp_path} --rungs".split(),
+            *f"bench --quality --steps 3 --guidance 2 --out {tmp_path} --rungs".split(),
             *("exact", "exact, deep every 2"),
         ]
     )
     table = (tmp_path / "quality-cpu-mini.md").read_text()
+    assert "mini on cpu, 3 steps, guidance 2" in table
     assert table.strip() in capsys.readouterr().out
     told = json.loads((tmp_path / "quality-cpu-mini.json").read_text())
     plain, exact, deep = told["losses"]
@@ -116,6 +117,7 @@ def test_rungs_suit_the_device():
         (["--repeats", "0"], "--repeats must be at least 1, got 0"),
         (["--quality"], "--data gso30 needs --meshes"),
         (["--steps", "0"], "--steps must be in 1 to 1000, got 0"),
+        (["--guidance", "0.5"], "--guidance must be at least 1, got 0.5"),
     ],
 )
 def test_what_cannot_be_measured_is_told(options, sentence, capsys):

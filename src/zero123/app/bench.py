@@ -1,5 +1,6 @@
 """The command that measures speed, memory, and what they cost in pictures."""
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 class Bench:
     """Measure ways to run a model: seconds, memory, and how far the picture moves.
 
-    Each rung is measured in turn with the plain float32 pipeline, one guided view a call.
+    Each rung is measured in turn with the plain float32 pipeline, one view a call.
     """
 
     model: str = "mini"
@@ -25,6 +26,9 @@ class Bench:
     """cpu, cuda, cuda:1 ..."""
     steps: int | None = None
     """Steps of the sampler; the model's own number if left out."""
+    guidance: float | None = None
+    """Classifier-free guidance, which doubles the work where it is not 1; the model's own if left
+    out."""
     rungs: tuple[str, ...] = ()
     """Which, by name; left out: all, or for --quality exact, fast and turbo; compiling takes
     minutes."""
@@ -54,6 +58,8 @@ class Bench:
             raise ValueError(f"--repeats must be at least 1, got {self.repeats}")
         if self.steps is not None and not 1 <= self.steps <= 1000:
             raise ValueError(f"--steps must be in 1 to 1000, got {self.steps}")
+        if self.guidance is not None and not 1 <= self.guidance < math.inf:
+            raise ValueError(f"--guidance must be at least 1, got {self.guidance:g}")
         if self.quality and self.peer is not None:
             raise ValueError("--peer has drawn weights, of which --quality could not tell anything")
         if self.quality:
@@ -68,9 +74,8 @@ class Bench:
 
         plans = ladder(self.rungs, self.device.partition(":")[0], self.tiny_decoder)
         pipe = self._open()
-        steps = self.steps or pipe.settings.steps
-        rungs, table = [], ""
-        title = f"{Path(self.model).name} on {self.device}, {steps} steps"
+        steps, rungs, table = pipe.settings.steps, [], ""
+        title = f"{Path(self.model).name} on {self.device}, {self._sampler(pipe)}"
         count = len(plans) + (self.peer is not None)
         with _bar(count * (2 * self.repeats + 1), "call") as done:
             if self.peer is not None:
@@ -95,8 +100,7 @@ class Bench:
         plans = {name: replace(plan, engine="eager") for name, plan in chosen.items()}
         trial = Evaluate(self.data, meshes=self.meshes, limit=self.limit).trial()
         pipe = self._open()
-        pipe.settings = replace(pipe.settings, steps=self.steps or pipe.settings.steps)
-        title = f"{Path(self.model).name} on {self.device}, {pipe.settings.steps} steps, "
+        title = f"{Path(self.model).name} on {self.device}, {self._sampler(pipe)}, "
         measured, table = [], ""
         with _bar((1 + len(plans)) * len(trial.names), "object") as done:
             for loss in losses(pipe, plans, trial, done):
@@ -106,18 +110,30 @@ class Bench:
                 )
         print(table)
 
+    @staticmethod
+    def _sampler(pipe: "Zero123Pipeline") -> str:
+        return f"{pipe.settings.steps} steps, guidance {pipe.settings.guidance:g}"
+
     def _file(self, kind: str) -> Path:
         """Where the results go, without an ending."""
         return self.out / f"{kind}-{self.device.replace(':', '')}-{Path(self.model).name}"
 
     def _open(self) -> "Zero123Pipeline":
+        from dataclasses import replace
+
         from zero123.pipeline import Zero123Pipeline
         from zero123.speed.drawn import FULL, TINY, drawn_pipeline
 
         drawn = {"full-random": FULL, "tiny-random": TINY}
         if self.model in drawn:
-            return drawn_pipeline(drawn[self.model]).to(self.device)
-        return Zero123Pipeline.from_pretrained(self.model).to(self.device)
+            pipe = drawn_pipeline(drawn[self.model])
+        else:
+            pipe = Zero123Pipeline.from_pretrained(self.model)
+        own = pipe.settings
+        steps = own.steps if self.steps is None else self.steps
+        guidance = own.guidance if self.guidance is None else self.guidance
+        pipe.settings = replace(own, steps=steps, guidance=guidance)
+        return pipe.to(self.device)
 
 
 @contextmanager
