@@ -17,23 +17,28 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderTiny
+from diffusers import AutoencoderTiny, DDIMScheduler
+from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
 from jaxtyping import Float
 from mini_cpu import RUN, new_parts
 from stages import run_stage, stage
-from torch import Tensor
-from transformers import CLIPVisionModelWithProjection
+from torch import Tensor, nn
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers.models.clip.modeling_clip import CLIPVisionModelOutput
 
+from zero123.evaluation.backbones import EFFICIENTNET_LITE0, Backbones
+from zero123.evaluation.features import efficientnet_lite0
 from zero123.geometry import FIELD_OF_VIEW
 from zero123.images import write_text
 from zero123.models import condition, sweep_channels
+from zero123.models.condition import CLIP_MEAN, CLIP_STD
 from zero123.models.sweeping import DISTANCE
 from zero123.pipeline import Zero123Pipeline
 from zero123.training.checkpoints import checkpoints, load_checkpoint
 from zero123.training.config import PRESETS
 from zero123.training.features import FeatureViews
 from zero123.training.loop import Share, batch_of, take_average, train
-from zero123.training.mini import LATENT_CHANNELS, mini_projection, mini_unet
+from zero123.training.mini import IMAGE_SIZE, LATENT_CHANNELS, mini_projection, mini_unet
 from zero123.training.sets import SHARES
 from zero123.training.student import Student
 from zero123.training.watch import look, questions
@@ -108,6 +113,56 @@ def deeper_encoder(parts: Components) -> Components:
     return replace(parts, image_encoder=encoder)
 
 
+class ReadyFeatures(CLIPVisionModelWithProjection):  # type: ignore[misc]
+    """EfficientNet-lite0's 1280 features, which stay, and a linear layer that learns."""
+
+    def __init__(self, config: CLIPVisionConfig) -> None:
+        super().__init__(config)
+        self.vision_model = nn.Identity()
+        self.visual_projection = nn.Linear(1280, config.projection_dim)
+        self.weights = Backbones(download=True).load(EFFICIENTNET_LITE0)
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> CLIPVisionModelOutput:
+        """Embed pictures that ``clip_pixels`` prepared."""
+        std, mean = (pixels.new_tensor(v)[:, None, None] for v in (CLIP_STD, CLIP_MEAN))
+        features = efficientnet_lite0(255 * (pixels * std + mean), self.weights)["1280"]
+        return CLIPVisionModelOutput(image_embeds=self.visual_projection(features))
+
+
+def ready_features(parts: Components) -> Components:
+    """A network trained on ImageNet embeds the photo."""
+    config = parts.image_encoder.config.to_dict() | {"image_size": IMAGE_SIZE}
+    return replace(parts, image_encoder=ReadyFeatures(CLIPVisionConfig(**config)))
+
+
+class StraightScheduler(DDIMScheduler):  # type: ignore[misc]
+    """Noise comes in on a straight line, and the network says the line's direction.
+
+    One step only, from pure noise. Source: Lipman et al., "Flow Matching for Generative Modeling",
+    2023.
+    """
+
+    def add_noise(self, original: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Go so far along the line."""
+        share = ((timesteps + 1) / self.config.num_train_timesteps)[:, None, None, None]
+        return (1 - share) * original + share * noise
+
+    def get_velocity(self, sample: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """The line's direction."""
+        return noise - sample
+
+    def step(
+        self, direction: Tensor, timestep: int, sample: Tensor, *_: object, **__: object
+    ) -> DDIMSchedulerOutput:
+        """Go back all the way."""
+        return DDIMSchedulerOutput(prev_sample=sample - direction)
+
+
+def straight(parts: Components) -> Components:
+    """Flow matching."""
+    return replace(parts, scheduler=StraightScheduler.from_config(parts.scheduler.config))
+
+
 CHOICES = {
     "base": Choice("the recipe"),
     "another seed": Choice("the recipe, another seed", phases=({"seed": 1},)),
@@ -127,6 +182,11 @@ CHOICES = {
     ),
     "any targets": Choice("targets from anywhere", phases=({"near": 0.0, "level": 0.0},)),
     "one target": Choice("24 photos with one target", phases=({"photos": 24, "targets": 1},)),
+    "pictures": Choice(
+        "the second half also compared as decoded pictures", phases=({}, {"pictures": 6})
+    ),
+    "ready features": Choice("EfficientNet-lite0 in the image encoder's place", ready_features),
+    "flow matching": Choice("flow matching", straight),
     "meshes alone": Choice("meshes alone", shares={"meshes": 0.6, "mirrored": 0.4}),
     "made-up alone": Choice("made-up objects alone", shares={"procedural": 1.0}),
     "half the rate": Choice("learning rate 3e-4", phases=({"learning_rate": 3e-4},)),
@@ -145,28 +205,26 @@ def run(name: str, steps: int) -> None:
     ]
     torch.manual_seed(configs[0].seed)
     parts = choice.parts(new_parts(AutoencoderTiny.from_pretrained(RUN / "vae-final")))
-    student = Student(parts, configs[0])
     shares = [Share(FeatureViews.open(RUN, kind), part) for kind, part in choice.shares.items()]
     scale: float = parts.vae.config.scaling_factor
     started = time.process_time()
-    for number, student.config in enumerate(configs):
+    for number, config in enumerate(configs):
+        student = Student(parts, config)
         train(student, scale, shares, folder / f"phase-{number}")
     told = {"about": choice.about, "steps": steps, "minutes": (time.process_time() - started) / 60}
-    told |= {f"{key}, last weights": value for key, value in asked(parts, student).items()}
+    told |= {f"{key}, last weights": value for key, value in asked(parts).items()}
     take_average(student, load_checkpoint(checkpoints(folder / f"phase-{number}")[-1]))
-    write_text(json.dumps(told | asked(parts, student), indent=2), folder / "figures.json")
+    write_text(json.dumps(told | asked(parts), indent=2), folder / "figures.json")
 
 
-def asked(parts: Components, student: Student) -> dict[str, float]:
+def asked(parts: Components) -> dict[str, float]:
     """One step's views of validation meshes; and what the answer from pure noise is off."""
     data = FeatureViews.open(RUN, "validation")
     pipe = Zero123Pipeline.of_parts(replace(parts, settings=Settings(steps=1, guidance=1.0)))
     pipe.set_progress_bar_config(disable=True)
     figures, _ = look(pipe, questions(data, len(data.views), 0))
-    trained, student.config = (
-        student.config,
-        replace(student.config, near=0.0, level=1.0, last=1.0, drop_share=0.0, targets=4, seed=0),
-    )
+    noise = replace(BASE, near=0.0, level=1.0, last=1.0, drop_share=0.0, targets=4, seed=0)
+    student = Student(parts, noise)
     losses = []
     for number in range(40):
         batch = batch_of(
@@ -175,7 +233,6 @@ def asked(parts: Components, student: Student) -> dict[str, float]:
         mirrored = replace(batch, pose=batch.pose * torch.tensor([1.0, -1.0, 1.0, 1.0]))
         with torch.no_grad():
             losses.append([float(student(batch)), float(student(mirrored))])
-    student.config = trained
     true, turned = np.mean(losses, axis=0)
     return {
         "PSNR": figures.psnr,

@@ -30,7 +30,8 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 CHOICES = (
     "base", "another seed", "no sweep", "rays", "token alone", "attention at 16", "wider below",
     "deeper encoder", "no pure noise", "pure noise first", "any targets", "one target",
-    "meshes alone", "made-up alone", "half the rate", "twice the rate",
+    "pictures", "ready features", "flow matching", "meshes alone", "made-up alone",
+    "half the rate", "twice the rate",
 )  # fmt: skip
 
 
@@ -42,6 +43,10 @@ def recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     for where in (module, importlib.import_module("mini_cpu")):
         monkeypatch.setattr(where, "RUN", tmp_path / "run")
     monkeypatch.setattr(module, "OUT", tmp_path / "out")
+    monkeypatch.setattr(
+        module, "efficientnet_lite0", lambda x, _: {"1280": x.mean((2, 3)).repeat(1, 427)[:, :1280]}
+    )
+    monkeypatch.setattr(module.Backbones, "load", lambda self, wanted: {})
     return module
 
 
@@ -75,7 +80,7 @@ def test_every_choice_makes_a_model_that_learns(recipe, name):
     pose = pose_token(Orbit(1.0, 0.0, 1.8), Orbit(1.2, 0.7, 1.7)).expand(2, -1)
     draws = Draws.of(recipe.BASE, targets.shape, generator, 1000)
     photo = torch.rand((1, 3, IMAGE_SIZE, IMAGE_SIZE), generator=generator)
-    loss = student(Batch(targets, pose, targets[:1], photo, None, draws))
+    loss = student(Batch(targets, None, pose, targets[:1], photo, None, draws))
     torch.autograd.backward(loss)
     assert student.unet.conv_in.weight.grad.abs().amax((0, 2, 3))[:LATENT_CHANNELS].all()
 
