@@ -85,7 +85,12 @@ def fifth() -> Components:
 def benches(photos: int) -> list[Bench]:
     """The bundled model with its image encoder frozen, and a larger one; a target a photo."""
     mini = replace(
-        PRESETS["mini-continue"], photos=photos, targets=1, trains_image_encoder=False, level=0.0
+        PRESETS["mini-continue"],
+        photos=photos,
+        targets=1,
+        trains_image_encoder=False,
+        level=0.0,
+        pictures=0,
     )
     large = replace(
         FINETUNE, photos=photos, targets=1, precision="no", gradient_checkpointing=False

@@ -4,7 +4,7 @@
     python recipes/mini_cpu.py autoencoder               # then latents of all views
     torchrun --nproc-per-node 2 recipes/mini_cpu.py denoiser --steps 10000
     python recipes/mini_cpu.py export                    # to runs/mini/model
-    torchrun --nproc-per-node 2 recipes/mini_cpu.py pictures --steps 1500    # goes on from there
+    torchrun --nproc-per-node 2 recipes/mini_cpu.py pictures --steps 1100    # goes on from there
     python recipes/mini_cpu.py export --name pictures    # to runs/mini/model, as it ships
     python recipes/mini_cpu.py choose                    # how to sample
     python recipes/mini_cpu.py sheet                     # figures and pictures on unseen objects
@@ -286,7 +286,7 @@ if __name__ == "__main__":
         stage(views, meshes=Path, procedural=21500),
         stage(autoencoder, steps=1700),
         stage(denoiser, steps=10_000, init="scratch"),
-        stage(pictures, steps=1500, init=str(RUN / "model")),
+        stage(pictures, steps=1100, init=str(RUN / "model")),
         stage(export, name="denoiser", to=RUN / "model"),
         stage(choose, model=str(RUN / "model"), objects=20),
         stage(sheet, model=str(RUN / "model"), objects=16, steps=1, guidance=1.0),

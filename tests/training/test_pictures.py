@@ -10,7 +10,6 @@ from diffusers import AutoencoderKL
 from conftest import TINY, tiny_data, tiny_parts
 from zero123.evaluation.backbones import Backbones
 from zero123.training.checkpoints import checkpoints, load_checkpoint
-from zero123.training.config import PRESETS
 from zero123.training.loop import Share, batch_of, take_average, train
 from zero123.training.pictures import PictureLoss
 from zero123.training.student import Student
@@ -119,16 +118,33 @@ def test_without_it_no_picture_is_read():
     assert not any("vae" in name or "decoder" in name for name in student.trained())
 
 
-def test_what_cannot_be_done_is_said(tmp_path):
+def test_what_cannot_be_done_is_said():
     with pytest.raises(ValueError, match="pictures must not be negative"):
         replace(TINY, pictures=-1)
     with pytest.raises(ValueError, match="tiny autoencoder, not AutoencoderKL"):
         PictureLoss(AutoencoderKL())
-    student = Student(tiny_parts(), replace(TINY, pictures=9))
-    with pytest.raises(ValueError, match=r"9 rows .* pictures, but a micro-batch has 8"):
-        train(student, 1.0, [Share(tiny_data())], tmp_path / "run")
 
 
-def test_the_preset_has_as_many_rows_on_two_processes():
-    config = PRESETS["mini-pictures"]
-    assert config.photos // 2 * config.targets >= config.pictures > 0
+def test_more_rows_than_there_are_are_all_rows(monkeypatch):
+    student = Student(tiny_parts(), replace(TINY, pictures=99))
+    judged = []
+    monkeypatch.setattr(
+        student.picture_loss,
+        "forward",
+        lambda latents, truth: judged.append(truth) or latents.sum() * 0,
+    )
+    student(batch_of([Share(tiny_data())], student, 1.0, (0, 0, 0), range(2)))
+    assert len(judged[0]) == 4
+
+
+def test_without_st_lpips_no_weights_of_others_are_asked_for(monkeypatch):
+    monkeypatch.setattr(Backbones, "load", lambda self, wanted: pytest.fail("asked"))
+    student = Student(tiny_parts(), replace(CONFIG, st_lpips=False))
+    batch = batch_of([Share(tiny_data())], student, 1.0, (0, 0, 0), range(2))
+    torch.autograd.backward(student(batch))
+    assert all(p.grad is not None for p in student.picture_loss.decoder.parameters())
+
+
+def test_adapters_leave_the_decoder_as_it_is():
+    student = Student(tiny_parts(), replace(CONFIG, lora_rank=2))
+    assert not any(name.startswith("picture_loss") for name in student.trained())

@@ -47,8 +47,11 @@ class TrainConfig:
     """Cap of the signal-to-noise weight. Source: Hang et al., "Efficient Diffusion Training via
     Min-SNR Weighting Strategy", 2023. It gives no weight to a last timestep of pure noise."""
     pictures: int = 0
-    """Rows of each micro-batch, those of the most noise, whose answers are also decoded and
-    compared as pictures, see ``PictureLoss``."""
+    """At most so many rows of each micro-batch, those of the most noise, whose answers are also
+    decoded and compared as pictures, see ``PictureLoss``."""
+    st_lpips: bool = True
+    """Whether ST-LPIPS is part of that; its weights, 10 MB, are fetched once from the package
+    registry."""
     precision: Literal["no", "bf16"] = "no"
     """Of the network's arithmetic; weights, pose and projection stay in float32."""
     trains_image_encoder: bool = False
@@ -137,7 +140,9 @@ MINI = TrainConfig(
     trains_image_encoder=True,
     save_every=100,
 )
-_BRIEF = replace(MINI, steps=400, photos=12, targets=4, warmup=40, last=0.5)
+_BRIEF = replace(
+    MINI, steps=400, photos=12, targets=4, warmup=40, last=0.5, pictures=12, st_lpips=False
+)
 
 PRESETS: dict[str, TrainConfig] = {
     "debug": replace(
@@ -146,7 +151,7 @@ PRESETS: dict[str, TrainConfig] = {
     "mini": MINI,
     "mini-pictures": replace(
         MINI,
-        steps=1500,
+        steps=1100,
         photos=32,
         learning_rate=4e-4,
         projection_rate=4e-4,

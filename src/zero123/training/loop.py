@@ -224,7 +224,8 @@ def train(
     )
     mine = _my_photos(config, accelerator.process_index, accelerator.num_processes)
     if _is_sharded(accelerator):  # pieces can only be cut from the usual layout
-        student.unet.to(memory_format=torch.contiguous_format)
+        for p in student.parameters():
+            p.data = p.data.contiguous()
         if accelerator.is_main_process:
             say("weights are sharded: nothing is looked at on the way, evaluate the model after")
     model, optimiser = accelerator.prepare(
@@ -296,11 +297,6 @@ def _my_photos(config: TrainConfig, process: int, processes: int) -> list[range]
             f"photos must be a multiple of processes × micro_batches = {parts}, got {config.photos}"
         )
     each = config.photos // parts
-    if config.pictures > each * config.targets:
-        raise ValueError(
-            f"{config.pictures} rows are to be compared as pictures, but a micro-batch has "
-            f"{each * config.targets}"
-        )
     starts = [each * (process * config.micro_batches + m) for m in range(config.micro_batches)]
     return [range(start, start + each) for start in starts]
 

@@ -8,7 +8,7 @@ from torch.nn import functional
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from zero123.evaluation.backbones import STLPIPS_ALEX, Backbones
-from zero123.evaluation.perceptual import distance, shift_tolerant_trunk, unit_layers
+from zero123.evaluation.perceptual import Weights, distance, shift_tolerant_trunk, unit_layers
 from zero123.models import Autoencoder
 
 ABSOLUTE, STRUCTURE, PERCEIVED = 4.0, 1.0, 2.0
@@ -18,7 +18,7 @@ _SSIM_SIGMA = 0.75
 
 
 class PictureLoss(nn.Module):
-    """Absolute error, SSIM and ST-LPIPS of what the decoder, which learns too, makes of latents.
+    """Absolute error, SSIM and ST-LPIPS of what a decoder makes of latents.
 
     The mean of all that a view may be is what squared errors of latents ask for: a blur. ST-LPIPS
     is asked about the whole picture at half its size and about its middle at full size.
@@ -27,22 +27,23 @@ class PictureLoss(nn.Module):
     first two together; Ghildyal and Liu, "Shift-tolerant Perceptual Similarity Metric", 2022.
 
     Args:
-        vae: its decoder is trained; it must be a tiny one.
+        vae: whose decoder; a tiny one.
+        st_lpips: whether ST-LPIPS counts.
 
     Raises:
         ValueError: for another autoencoder.
         BackboneMissing: if the weights of ST-LPIPS are not here and cannot be fetched.
     """
 
-    def __init__(self, vae: Autoencoder) -> None:
+    def __init__(self, vae: Autoencoder, st_lpips: bool = True) -> None:
         super().__init__()
         if not isinstance(vae, AutoencoderTiny):
             raise ValueError(
                 f"views can be judged as pictures by a tiny autoencoder, not {type(vae).__name__}"
             )
-        self.decoder = vae.decoder.requires_grad_(True).to(memory_format=torch.channels_last)
+        self.decoder = vae.decoder.to(memory_format=torch.channels_last)
         self.scale: float = vae.config.scaling_factor
-        self.heads = Backbones(download=True).load(STLPIPS_ALEX)
+        self.network = Backbones(download=True).load(STLPIPS_ALEX) if st_lpips else None
 
     def forward(
         self, latents: Float[Tensor, "b c h w"], truth: Float[Tensor, "b 3 H W"]
@@ -53,21 +54,22 @@ class PictureLoss(nn.Module):
         absolute = (made - truth).abs().mean()
         alike = structural_similarity_index_measure(made, truth, sigma=_SSIM_SIGMA, data_range=1.0)
         assert isinstance(alike, Tensor)
-        perceived = self._perceived(_looks(made), _looks(truth))
-        loss: Tensor = ABSOLUTE * absolute + STRUCTURE * (1 - alike) + PERCEIVED * perceived
+        loss: Tensor = ABSOLUTE * absolute + STRUCTURE * (1 - alike)
+        if self.network is not None:
+            weights = {name: weight.to(made.device) for name, weight in self.network.items()}
+            loss = loss + PERCEIVED * _st_lpips(_looks(made), _looks(truth), weights)
         return loss
 
-    def _perceived(
-        self, made: Float[Tensor, "n 3 h w"], truth: Float[Tensor, "n 3 h w"]
-    ) -> Float[Tensor, ""]:
-        weights = {name: weight.to(made.device) for name, weight in self.heads.items()}
 
-        def trunk(pictures: Tensor) -> list[Tensor]:
-            return shift_tolerant_trunk(pictures, weights)
+def _st_lpips(
+    made: Float[Tensor, "n 3 h w"], truth: Float[Tensor, "n 3 h w"], weights: Weights
+) -> Float[Tensor, ""]:
+    def trunk(pictures: Tensor) -> list[Tensor]:
+        return shift_tolerant_trunk(pictures, weights)
 
-        with torch.no_grad():
-            wanted = unit_layers(truth, trunk)
-        return distance(unit_layers(made, trunk), wanted, weights).mean()
+    with torch.no_grad():
+        wanted = unit_layers(truth, trunk)
+    return distance(unit_layers(made, trunk), wanted, weights).mean()
 
 
 def _looks(pictures: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "n 3 h w"]:

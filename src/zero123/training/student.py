@@ -73,7 +73,9 @@ class Student(nn.Module):
         self.unet.requires_grad_(config.lora_rank == 0)
         self.image_encoder.requires_grad_(config.trains_image_encoder)
         self.projection.requires_grad_(True)
-        self.picture_loss = PictureLoss(parts.vae) if config.pictures else None
+        self.picture_loss = PictureLoss(parts.vae, config.st_lpips) if config.pictures else None
+        if self.picture_loss is not None:
+            self.picture_loss.decoder.requires_grad_(config.lora_rank == 0)
         if config.lora_rank:
             add_lora(self.unet, config.lora_rank)
         if config.gradient_checkpointing:
@@ -125,6 +127,7 @@ class Student(nn.Module):
             return answer.loss
         assert batch.pictures is not None
         told = batch.draws.latent * batch.draws.token
-        noisiest = (batch.draws.timestep * told).topk(self.config.pictures).indices
+        judged = min(self.config.pictures, len(told))
+        noisiest = (batch.draws.timestep * told).topk(judged).indices
         seen: Tensor = self.picture_loss(answer.latents[noisiest], batch.pictures[noisiest])
         return answer.loss + seen
