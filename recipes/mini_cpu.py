@@ -1,11 +1,12 @@
-"""Train the bundled small model on two CPU cores, in stages that survive any interruption.
+r"""Train the bundled small model on two CPU cores, in stages that survive any interruption.
 
     python recipes/mini_cpu.py views --meshes FOLDER     # pictures of meshes and of made-up objects
     python recipes/mini_cpu.py autoencoder               # then latents of all views
     torchrun --nproc-per-node 2 recipes/mini_cpu.py denoiser --steps 10000
     python recipes/mini_cpu.py export                    # to runs/mini/model
     torchrun --nproc-per-node 2 recipes/mini_cpu.py pictures --steps 1100    # goes on from there
-    python recipes/mini_cpu.py export --name pictures    # to runs/mini/model, as it ships
+    python recipes/mini_cpu.py export --name pictures --start runs/mini/model --kept 0.15 \
+        --to runs/mini/shipped
     python recipes/mini_cpu.py choose                    # how to sample
     python recipes/mini_cpu.py sheet                     # figures and pictures on unseen objects
 
@@ -26,6 +27,7 @@ import torch
 from diffusers import AutoencoderTiny
 from PIL import Image
 from stages import run_stage, stage
+from torch import nn
 
 from zero123.data.views import PHOTO_POLAR, ViewSet
 from zero123.evaluation.candidates import Question, baselines, from_pipeline
@@ -168,14 +170,29 @@ def _train(parts: Components, config: TrainConfig, name: str) -> None:
     train(student, LATENT_SCALE, shares, run, resume=bool(checkpoints(run)), report=report)
 
 
-def export(name: str, to: Path) -> None:
-    """Write a run's average as it ships: half precision, hashes, its own settings."""
+def export(name: str, to: Path, start: str, kept: float) -> None:
+    """Write a run's average as it ships: half precision, hashes, its own settings.
+
+    ``kept`` of it stays as in the model ``start``: between the two lies every compromise of blur,
+    which squared errors ask for, and sharpness.
+    """
     config = noted_config(RUN / name)
     if config is None:
         raise SystemExit(f"{RUN / name} holds no run: train it first")
     parts = new_parts(AutoencoderTiny.from_pretrained(RUN / "vae-final"))
-    take_average(Student(parts, config), load_checkpoint(checkpoints(RUN / name)[-1]))
+    student = Student(parts, config)
+    take_average(student, load_checkpoint(checkpoints(RUN / name)[-1]))
+    if kept:
+        with torch.no_grad():
+            for p, old in zip(parameters(parts), parameters(open_model(start)), strict=True):
+                p.lerp_(old.to(p.dtype), kept)
     save_model(parts, to, dtype=torch.float16)
+
+
+def parameters(parts: Components) -> list[nn.Parameter]:
+    """All that training may change, always in the same order."""
+    networks = (parts.unet, parts.vae, parts.image_encoder, parts.projection)
+    return [p for network in networks for p in network.parameters()]
 
 
 def _first_views(
@@ -287,7 +304,7 @@ if __name__ == "__main__":
         stage(autoencoder, steps=1700),
         stage(denoiser, steps=10_000, init="scratch"),
         stage(pictures, steps=1100, init=str(RUN / "model")),
-        stage(export, name="denoiser", to=RUN / "model"),
-        stage(choose, model=str(RUN / "model"), objects=20),
-        stage(sheet, model=str(RUN / "model"), objects=16, steps=1, guidance=1.0),
+        stage(export, name="denoiser", to=RUN / "model", start="", kept=0.0),
+        stage(choose, model=str(RUN / "shipped"), objects=20),
+        stage(sheet, model=str(RUN / "shipped"), objects=16, steps=1, guidance=1.0),
     )
