@@ -62,7 +62,7 @@ def write_ladder(rungs: Sequence[Rung], title: str, device: torch.device, file: 
     ]
     how = (
         f"Medians over {len(rungs[0].costs)} pairs of calls, each rung in turn with the plain "
-        "pipeline; one guided view a call. Memory is the weights and what the call needed besides."
+        "pipeline; one view a call. Memory is the weights and what the call needed besides."
     )
     if rungs[0].plan is None:
         how += " Beside the original code the plain pipeline walks its timesteps."
