@@ -62,7 +62,7 @@ from zero123.weights import Components, open_model, save_model
 
 PACK, RUN = Path("runs/h200-pack"), Path("runs/h200")
 SETS, DENOISER = RUN / "sets", RUN / "denoiser"
-WHEELS = ("diffusers",)
+WHEELS = ("diffusers", "torchmetrics", "lightning-utilities")
 """What such a machine lacks beside PyTorch, transformers, accelerate, numba and scikit-image."""
 MAX_FACES = 3000
 ALIKE = 30.0
@@ -307,6 +307,8 @@ def train(
         steps=10**9,  # until it is sized
         save_every=FIRST_STEPS,
         photos=photos,
+        pictures=photos // 2,
+        st_lpips=False,  # its weights would have to travel
         precision="bf16" if on_gpu else "no",
         compiled=on_gpu,
     )
