@@ -183,7 +183,8 @@ CHOICES = {
     "any targets": Choice("targets from anywhere", phases=({"near": 0.0, "level": 0.0},)),
     "one target": Choice("24 photos with one target", phases=({"photos": 24, "targets": 1},)),
     "pictures": Choice(
-        "the second half also compared as decoded pictures", phases=({}, {"pictures": 6})
+        "the second half also compared as decoded pictures",
+        phases=({"cooldown": 0.0}, {"pictures": 1}),
     ),
     "ready features": Choice("EfficientNet-lite0 in the image encoder's place", ready_features),
     "flow matching": Choice("flow matching", straight),

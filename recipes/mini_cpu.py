@@ -1,12 +1,11 @@
-r"""Train the bundled small model on two CPU cores, in stages that survive any interruption.
+"""Train the bundled small model on two CPU cores, in stages that survive any interruption.
 
     python recipes/mini_cpu.py views --meshes FOLDER     # pictures of meshes and of made-up objects
     python recipes/mini_cpu.py autoencoder               # then latents of all views
     torchrun --nproc-per-node 2 recipes/mini_cpu.py denoiser --steps 10000
-    python recipes/mini_cpu.py export                    # to runs/mini/model
+    python recipes/mini_cpu.py export                    # to runs/mini/denoiser-model
     torchrun --nproc-per-node 2 recipes/mini_cpu.py pictures --steps 1100    # goes on from there
-    python recipes/mini_cpu.py export --name pictures --start runs/mini/model --kept 0.15 \
-        --to runs/mini/shipped
+    python recipes/mini_cpu.py export --name pictures --kept 0.15    # as it ships
     python recipes/mini_cpu.py choose                    # how to sample
     python recipes/mini_cpu.py sheet                     # figures and pictures on unseen objects
 
@@ -170,7 +169,7 @@ def _train(parts: Components, config: TrainConfig, name: str) -> None:
     train(student, LATENT_SCALE, shares, run, resume=bool(checkpoints(run)), report=report)
 
 
-def export(name: str, to: Path, start: str, kept: float) -> None:
+def export(name: str, start: str, kept: float) -> None:
     """Write a run's average as it ships: half precision, hashes, its own settings.
 
     ``kept`` of it stays as in the model ``start``: between the two lies every compromise of blur,
@@ -186,7 +185,7 @@ def export(name: str, to: Path, start: str, kept: float) -> None:
         with torch.no_grad():
             for p, old in zip(parameters(parts), parameters(open_model(start)), strict=True):
                 p.lerp_(old.to(p.dtype), kept)
-    save_model(parts, to, dtype=torch.float16)
+    save_model(parts, RUN / f"{name}-model", dtype=torch.float16)
 
 
 def parameters(parts: Components) -> list[nn.Parameter]:
@@ -280,7 +279,7 @@ def _scene(data: ViewSet, item: int) -> Scene:
     """A photo from a usual height, and all views to which the camera may climb from there."""
     seats = [data.orbit(item, view) for view in range(data.images.shape[1])]
     low, high = PHOTO_POLAR
-    photo = next(view for view, seat in enumerate(seats) if low <= seat.polar <= high)
+    photo = next((view for view, seat in enumerate(seats) if low <= seat.polar <= high), 0)
     asked = [
         view
         for view, seat in enumerate(seats)
@@ -303,8 +302,8 @@ if __name__ == "__main__":
         stage(views, meshes=Path, procedural=21500),
         stage(autoencoder, steps=1700),
         stage(denoiser, steps=10_000, init="scratch"),
-        stage(pictures, steps=1100, init=str(RUN / "model")),
-        stage(export, name="denoiser", to=RUN / "model", start="", kept=0.0),
-        stage(choose, model=str(RUN / "shipped"), objects=20),
-        stage(sheet, model=str(RUN / "shipped"), objects=16, steps=1, guidance=1.0),
+        stage(pictures, steps=1100, init=str(RUN / "denoiser-model")),
+        stage(export, name="denoiser", start=str(RUN / "denoiser-model"), kept=0.0),
+        stage(choose, model=str(RUN / "pictures-model"), objects=20),
+        stage(sheet, model=str(RUN / "pictures-model"), objects=16, steps=4, guidance=2.0),
     )

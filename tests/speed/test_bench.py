@@ -117,6 +117,7 @@ def test_rungs_suit_the_device():
         (["--repeats", "0"], "--repeats must be at least 1, got 0"),
         (["--quality"], "--data gso30 needs --meshes"),
         (["--steps", "0"], "--steps must be in 1 to 1000, got 0"),
+        (["--guidance", "2", "--peer", "."], "--peer is guided as its demo is"),
         (["--guidance", "0.5"], "--guidance must be at least 1, got 0.5"),
     ],
 )

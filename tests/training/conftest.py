@@ -71,6 +71,8 @@ TINY = TrainConfig(
     timesteps="noisy",
     last=0.3,
     trains_image_encoder=True,
+    pictures=1,
+    st_lpips=False,
     save_every=2,
 )
 

@@ -15,7 +15,7 @@ from zero123.training.fit import (
 from zero123.training.loop import Share, train
 from zero123.training.student import Batch, Student
 
-CONFIG = replace(TINY, photos=8)
+CONFIG = replace(TINY, photos=8, pictures=0)
 SHARES = [Share(tiny_data())]
 
 

@@ -5,16 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, DDIMScheduler
 
 from conftest import TINY, tiny_data, tiny_parts
-from zero123.evaluation.backbones import Backbones
+from zero123.evaluation.backbones import BackboneMissing, Backbones
 from zero123.training.checkpoints import checkpoints, load_checkpoint
 from zero123.training.loop import Share, batch_of, take_average, train
+from zero123.training.mini import mini_scheduler
 from zero123.training.pictures import PictureLoss
 from zero123.training.student import Student
 
-CONFIG = replace(TINY, pictures=3)
+CONFIG = replace(TINY, pictures=1, st_lpips=True)
 LAYERS = ("slice1.0", "slice2.5", "slice3.9", "slice4.11", "slice5.13")
 
 
@@ -66,16 +67,16 @@ def test_denoiser_and_decoder_learn_together_and_the_average_holds_both(tmp_path
     moved = {n for n, p in parts.vae.named_parameters() if not torch.equal(p, before[n])}
     assert moved == {n for n in before if n.startswith("decoder.")}
 
-    fresh = tiny_parts()
-    taken = Student(fresh, student.config)
-    take_average(taken, load_checkpoint(checkpoints(tmp_path / "run")[-1]))
-    assert not torch.equal(fresh.vae.decoder.layers[0].weight, before["decoder.layers.0.weight"])
+    checkpoint, fresh = load_checkpoint(checkpoints(tmp_path / "run")[-1]), tiny_parts()
+    take_average(Student(fresh, student.config), checkpoint)
+    for name, p in fresh.vae.decoder.named_parameters():
+        assert torch.equal(p, checkpoint["average"][f"picture_loss.decoder.{name}"]), name
 
 
-def test_the_rows_of_most_noise_that_were_told_something_are_judged(monkeypatch):
+def test_of_each_photo_the_target_of_most_noise_that_was_told_something_is_judged(monkeypatch):
     student = Student(tiny_parts(), CONFIG)
     batch = batch_of([Share(tiny_data())], student, 1.0, (0, 0, 0), range(4))
-    told = torch.tensor([1.0, 0, 1, 1, 1, 0, 1, 1])
+    told = torch.tensor([1.0, 0, 1, 1, 1, 0, 1, 1])  # two targets a photo
     draws = replace(
         batch.draws,
         timestep=torch.tensor([5, 999, 700, 20, 999, 999, 800, 3]),
@@ -89,7 +90,7 @@ def test_the_rows_of_most_noise_that_were_told_something_are_judged(monkeypatch)
         lambda latents, truth: judged.append(truth) or latents.sum() * 0,
     )
     student(replace(batch, draws=draws))
-    assert torch.equal(judged[0], batch.pictures[[4, 6, 2]])
+    assert torch.equal(judged[0], batch.pictures[[0, 2, 4, 6]].float() / 255)
 
 
 def test_latents_of_the_answer_are_the_clean_ones(monkeypatch):
@@ -107,25 +108,45 @@ def test_latents_of_the_answer_are_the_clean_ones(monkeypatch):
         lambda latents, truth: judged.append(latents) or latents.sum() * 0,
     )
     student(batch)
-    rows = (batch.draws.timestep * batch.draws.latent).topk(3).indices
+    rows = (batch.draws.timestep * batch.draws.latent).view(4, 2).argmax(1) + torch.arange(0, 8, 2)
     assert torch.allclose(judged[0], batch.targets[rows], atol=1e-5)
 
 
 def test_without_it_no_picture_is_read():
-    student = Student(tiny_parts(), TINY)
+    student = Student(tiny_parts(), replace(TINY, pictures=0))
     assert student.picture_loss is None
     assert batch_of([Share(tiny_data())], student, 1.0, (0, 0, 0), range(2)).pictures is None
     assert not any("vae" in name or "decoder" in name for name in student.trained())
 
 
-def test_what_cannot_be_done_is_said():
+def test_narrow_arithmetic_leaves_the_comparison_wide():
+    vae = tiny_parts().vae
+    loss, latents = PictureLoss(vae), torch.randn(2, 4, 4, 4)
+    truth = torch.full((2, 3, 32, 32), 0.98) + 0.01 * torch.rand(2, 3, 32, 32)
+    vae.decoder.requires_grad_(False)
+    wide = float(loss(latents, truth))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert float(loss(latents, truth)) == pytest.approx(wide, rel=0.01)
+
+
+def test_what_cannot_be_done_is_said(monkeypatch):
     with pytest.raises(ValueError, match="pictures must not be negative"):
         replace(TINY, pictures=-1)
     with pytest.raises(ValueError, match="tiny autoencoder, not AutoencoderKL"):
         PictureLoss(AutoencoderKL())
+    noise = DDIMScheduler.from_config(mini_scheduler().config, prediction_type="epsilon")
+    with pytest.raises(ValueError, match="predicts velocity: set pictures to 0"):
+        Student(replace(tiny_parts(), scheduler=noise), CONFIG)
+
+    def missing(self: Backbones, wanted: object) -> None:
+        raise BackboneMissing("no network")
+
+    monkeypatch.setattr(Backbones, "load", missing)
+    with pytest.raises(ValueError, match="no network; or leave ST-LPIPS out: --no-st-lpips"):
+        Student(tiny_parts(), CONFIG)
 
 
-def test_more_rows_than_there_are_are_all_rows(monkeypatch):
+def test_more_targets_than_there_are_are_all_of_them(monkeypatch):
     student = Student(tiny_parts(), replace(TINY, pictures=99))
     judged = []
     monkeypatch.setattr(

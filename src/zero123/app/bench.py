@@ -60,6 +60,8 @@ class Bench:
             raise ValueError(f"--steps must be in 1 to 1000, got {self.steps}")
         if self.guidance is not None and not 1 <= self.guidance < math.inf:
             raise ValueError(f"--guidance must be at least 1, got {self.guidance:g}")
+        if self.guidance is not None and self.peer is not None:
+            raise ValueError("--peer is guided as its demo is: leave --guidance out")
         if self.quality and self.peer is not None:
             raise ValueError("--peer has drawn weights, of which --quality could not tell anything")
         if self.quality:

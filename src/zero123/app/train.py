@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _ABOUT = {
     "debug": "Seconds on two CPU cores: whether everything works.",
-    "mini": "The bundled small model, as it was made; hours on two CPU cores.",
+    "mini": "The bundled small model, as it was made last; hours on two CPU cores.",
     "mini-pictures": "What followed it: answers are decoded and compared as pictures too.",
     "mini-continue": "Go on from the bundled model with other objects; minutes on two CPU cores.",
     "mini-lora": "The same with adapters, a twentieth of the weights.",
@@ -71,6 +71,7 @@ class Training:
 
         weights = self._weights()
         parts = starting_parts(self.init, self.config.seed)
+        student = Student(parts, self.config)
         state = PartialState(cpu=not torch.accelerator.is_available())
         with state.main_process_first():  # the others find it done
             sets = self._sets(parts)
@@ -81,10 +82,9 @@ class Training:
         watched = sets[-1]
         asked = questions(watched.features, self.watched, watched.held_views)
 
-        student = Student(parts, self.config)
         if self.fit_memory:
             student.config = self._fitted(student.to(state.device), shares, state.num_processes)
-        pipe = Zero123Pipeline.of_parts(parts)
+        pipe = Zero123Pipeline.of_parts(parts).to(state.device)
         pipe.set_progress_bar_config(disable=True)
         diary = Diary(self.out) if state.is_main_process else None
         with tqdm(

@@ -47,8 +47,8 @@ class TrainConfig:
     """Cap of the signal-to-noise weight. Source: Hang et al., "Efficient Diffusion Training via
     Min-SNR Weighting Strategy", 2023. It gives no weight to a last timestep of pure noise."""
     pictures: int = 0
-    """At most so many rows of each micro-batch, those of the most noise, whose answers are also
-    decoded and compared as pictures, see ``PictureLoss``."""
+    """So many targets of each photo, those of the most noise, whose answers are also decoded and
+    compared as pictures, see ``PictureLoss``; targets that lost their condition come last."""
     st_lpips: bool = True
     """Whether ST-LPIPS is part of that; its weights, 10 MB, are fetched once from the package
     registry."""
@@ -141,7 +141,7 @@ MINI = TrainConfig(
     save_every=100,
 )
 _BRIEF = replace(
-    MINI, steps=400, photos=12, targets=4, warmup=40, last=0.5, pictures=12, st_lpips=False
+    MINI, steps=400, photos=12, targets=4, warmup=40, last=0.5, pictures=1, st_lpips=False
 )
 
 PRESETS: dict[str, TrainConfig] = {
@@ -158,7 +158,7 @@ PRESETS: dict[str, TrainConfig] = {
         warmup=40,
         cooldown=0.8,
         last=0.6,
-        pictures=16,
+        pictures=1,
         save_every=50,
     ),
     "mini-continue": replace(_BRIEF, learning_rate=1e-4, projection_rate=1e-4),
@@ -173,6 +173,6 @@ PRESETS: dict[str, TrainConfig] = {
     "lora": replace(FINETUNE, learning_rate=2e-4, projection_rate=2e-4, lora_rank=16, photos=4),
     "paper": PAPER,
 }
-"""debug runs in seconds on two CPU cores; mini and after it mini-pictures made the bundled model;
-mini-continue and mini-lora go on from it; finetune and lora are for published models on one GPU;
-paper is the original."""
+"""debug runs in seconds on two CPU cores; mini and mini-pictures are how the bundled model was made
+last; mini-continue and mini-lora go on from it; finetune and lora are for published models on one
+GPU; paper is the original."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from jaxtyping import Float, Float16, Float32
+from jaxtyping import Float, Float16, Float32, UInt8
 from torch import Tensor
 
 from zero123.data.views import ViewSet
@@ -66,8 +66,11 @@ class FeatureViews:
 
     def photos(self, item: np.ndarray, view: np.ndarray) -> Float[Tensor, "b 3 H W"]:
         """Pictures in [0, 1]."""
-        pixels = torch.from_numpy(np.array(self.views.images[item, view]))
-        return pixels.permute(0, 3, 1, 2).float() / 255
+        return self.pixels(item, view).float() / 255
+
+    def pixels(self, item: np.ndarray, view: np.ndarray) -> UInt8[Tensor, "b 3 H W"]:
+        """Pictures as they are stored."""
+        return torch.from_numpy(np.array(self.views.images[item, view])).permute(0, 3, 1, 2)
 
     def latents_of(self, item: np.ndarray, view: np.ndarray) -> Float[Tensor, "b c h w"]:
         """Modes, not scaled."""

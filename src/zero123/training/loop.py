@@ -140,7 +140,7 @@ def batch_of(
         rows.append(
             Batch(
                 targets=latents,
-                pictures=data.photos(item, seen) if config.pictures else None,
+                pictures=data.pixels(item, seen) if config.pictures else None,
                 pose=pair.pose,
                 photo_latents=data.latents_of(pair.item, pair.photo_view),
                 photos=data.photos(pair.item, pair.photo_view) if is_trained else None,

@@ -17,8 +17,9 @@ class Answer:
 
     loss: Float[Tensor, ""]
     """Mean squared error of what the scheduler's prediction type asks for: noise or velocity."""
-    latents: Float[Tensor, "b c h w"]
-    """What it takes the clean latents to be, scaled."""
+    latents: Float[Tensor, "b c h w"] | None
+    """What it takes the clean latents to be, scaled; None where it is asked for noise, which says
+    nothing of them at the noisy end."""
 
 
 @dataclass(frozen=True)
@@ -115,5 +116,4 @@ def answer_views(
         snr = signal / (1 - signal)
         error = error * snr.clamp(max=min_snr) / (snr + 1 if is_velocity else snr)
     share, rest = (part.sqrt()[:, None, None, None] for part in (signal, 1 - signal))
-    clean = share * noisy - rest * said if is_velocity else (noisy - rest * said) / share
-    return Answer(error.mean(), clean)
+    return Answer(error.mean(), share * noisy - rest * said if is_velocity else None)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from zero123.evaluation.backbones import STLPIPS_ALEX, Backbones
+from zero123.evaluation.backbones import STLPIPS_ALEX, BackboneMissing, Backbones
 from zero123.evaluation.perceptual import Weights, distance, shift_tolerant_trunk, unit_layers
 from zero123.models import Autoencoder
 
@@ -31,8 +31,8 @@ class PictureLoss(nn.Module):
         st_lpips: whether ST-LPIPS counts.
 
     Raises:
-        ValueError: for another autoencoder.
-        BackboneMissing: if the weights of ST-LPIPS are not here and cannot be fetched.
+        ValueError: for another autoencoder, or if the weights of ST-LPIPS are not here and cannot
+            be fetched.
     """
 
     def __init__(self, vae: Autoencoder, st_lpips: bool = True) -> None:
@@ -43,14 +43,19 @@ class PictureLoss(nn.Module):
             )
         self.decoder = vae.decoder.to(memory_format=torch.channels_last)
         self.scale: float = vae.config.scaling_factor
-        self.network = Backbones(download=True).load(STLPIPS_ALEX) if st_lpips else None
+        self.network = _network() if st_lpips else None
 
     def forward(
         self, latents: Float[Tensor, "b c h w"], truth: Float[Tensor, "b 3 H W"]
     ) -> Float[Tensor, ""]:
         """Compare scaled latents with true pictures in [0, 1]."""
         made = self.decoder((latents / self.scale).contiguous(memory_format=torch.channels_last))
-        made = (made + 1) / 2
+        with torch.autocast(made.device.type, enabled=False):  # near white, bf16 has no contrast
+            return self._far((made.float() + 1) / 2, truth)
+
+    def _far(
+        self, made: Float[Tensor, "b 3 H W"], truth: Float[Tensor, "b 3 H W"]
+    ) -> Float[Tensor, ""]:
         absolute = (made - truth).abs().mean()
         alike = structural_similarity_index_measure(made, truth, sigma=_SSIM_SIGMA, data_range=1.0)
         assert isinstance(alike, Tensor)
@@ -59,6 +64,13 @@ class PictureLoss(nn.Module):
             weights = {name: weight.to(made.device) for name, weight in self.network.items()}
             loss = loss + PERCEIVED * _st_lpips(_looks(made), _looks(truth), weights)
         return loss
+
+
+def _network() -> dict[str, Tensor]:
+    try:
+        return Backbones(download=True).load(STLPIPS_ALEX)
+    except BackboneMissing as missing:
+        raise ValueError(f"{missing}; or leave ST-LPIPS out: --no-st-lpips") from missing
 
 
 def _st_lpips(

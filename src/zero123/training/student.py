@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from diffusers import DDIMScheduler
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from zero123.models import PhotoFeatures, clip_pixels
@@ -21,8 +21,8 @@ class Batch:
 
     targets: Float[Tensor, "rows c h w"]
     """Latents, scaled."""
-    pictures: Float[Tensor, "rows 3 H W"] | None
-    """Of the targets, in [0, 1]; None where answers are not compared as pictures."""
+    pictures: UInt8[Tensor, "rows 3 H W"] | None
+    """Of the targets; None where answers are not compared as pictures."""
     pose: Float[Tensor, "rows 4"]
     photo_latents: Float[Tensor, "photos c h w"]
     """Modes, not scaled."""
@@ -57,7 +57,10 @@ class Batch:
 
 
 class Student(nn.Module):
-    """Denoiser, pose projection and image encoder; its forward pass is the loss of a batch."""
+    """Denoiser, pose projection and image encoder; its forward pass is the loss of a batch.
+
+    Where answers are compared as pictures, the decoder too.
+    """
 
     def __init__(self, parts: Components, config: TrainConfig) -> None:
         super().__init__()
@@ -73,6 +76,10 @@ class Student(nn.Module):
         self.unet.requires_grad_(config.lora_rank == 0)
         self.image_encoder.requires_grad_(config.trains_image_encoder)
         self.projection.requires_grad_(True)
+        if config.pictures and parts.scheduler.config.prediction_type != "v_prediction":
+            raise ValueError(
+                "comparing pictures takes a model that predicts velocity: set pictures to 0"
+            )
         self.picture_loss = PictureLoss(parts.vae, config.st_lpips) if config.pictures else None
         if self.picture_loss is not None:
             self.picture_loss.decoder.requires_grad_(config.lora_rank == 0)
@@ -126,8 +133,12 @@ class Student(nn.Module):
         if self.picture_loss is None:
             return answer.loss
         assert batch.pictures is not None
-        told = batch.draws.latent * batch.draws.token
-        judged = min(self.config.pictures, len(told))
-        noisiest = (batch.draws.timestep * told).topk(judged).indices
-        seen: Tensor = self.picture_loss(answer.latents[noisiest], batch.pictures[noisiest])
+        assert answer.latents is not None
+        told = batch.draws.timestep * batch.draws.latent * batch.draws.token
+        noisiest = told.view(-1, each).topk(min(self.config.pictures, each)).indices
+        first = torch.arange(0, len(told), each, device=told.device)[:, None]
+        judged = (first + noisiest).flatten()
+        seen: Tensor = self.picture_loss(
+            answer.latents[judged], batch.pictures[judged].float() / 255
+        )
         return answer.loss + seen
