@@ -14,8 +14,8 @@ At home again: the model, as it ships, in a folder named model.
 
     cat RESULTS/model.tar.* | tar x
 
-Everything else is kept under runs/h200, from which the next command goes on. The autoencoder is
-the bundled model's; its latents are made while training goes on.
+Everything else is kept under runs/h200, from which the next command goes on. The encoder is the
+bundled model's; its latents are made while training goes on.
 """
 
 import contextlib
