@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ def published() -> Zero123Pipeline:
 
 @pytest.fixture(scope="session")
 def mini() -> Zero123Pipeline:
-    """Trained weights, a tiny autoencoder, velocity prediction."""
+    """Trained weights, a tiny autoencoder, velocity prediction; walks ten guided steps."""
     pipe = Zero123Pipeline.from_pretrained("mini")
+    pipe.settings = replace(pipe.settings, steps=10, guidance=2.0)  # its own are one, unguided
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
