@@ -116,6 +116,8 @@ class Answers:
             for step in who.see(_pose(azimuth, elevation, distance), drawing):
                 yield gr.skip(), gr.skip(), _progress(step)
             yield to_pil(who.seen[-1].pictures[0]), _gallery(who), ""
+            return
+        yield gr.skip(), gr.skip(), ""  # stopped: the page may not know, and show how far it was
 
     def orbit(
         self,
@@ -148,6 +150,8 @@ class Answers:
                 yield step.preview or gr.skip(), _progress(step)
             assert who.film is not None
             yield str(who.film.file), ""
+            return
+        yield gr.skip(), ""
 
     def mesh(
         self, request: gr.Request, seed: float = 0, image_elevation: float | None = None
@@ -173,6 +177,8 @@ class Answers:
             if image_elevation is None:
                 said += f", by estimate (confidence {found.confidence:.2f})"
             yield gr.skip(), _note(said)
+            return
+        yield gr.skip(), ""
 
     def object(self, request: gr.Request) -> str:
         """Hand over the object that was made.

@@ -378,7 +378,13 @@ def _connect_long(
         queue=False,
         api_name="stop",
         show_progress="hidden",
+        trigger_mode="multiple",  # a click while another is answered counts too
     )
-    # only now: a report of the work may have been on its way beside the first answer
     statuses = [view.status, orbit.status, made.status]
-    ended.then(lambda: [""] * len(statuses), None, statuses, **_ASIDE)
+    clearing = {**_ASIDE, "trigger_mode": "multiple"}
+    # only now: a report of the work may have been on its way beside the first answer
+    ended.then(lambda: [""] * len(statuses), None, statuses, **clearing)
+    for work in viewing:
+        work.failure(lambda: "", None, view.status, **clearing)
+    going.failure(lambda: "", None, orbit.status, **clearing)
+    making.failure(lambda: "", None, made.status, **clearing)
