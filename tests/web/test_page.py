@@ -2,6 +2,7 @@
 
 import base64
 import re
+import shutil
 import time
 import zipfile
 from collections.abc import Iterator
@@ -203,3 +204,14 @@ def test_cancel_ends_a_view(page, coffee, person):
     person.give("coffee.png", coffee.read_bytes())
     assert person.ask("view", 60, 0, 0, 1, 0, 1, None, None).fine
     assert time.monotonic() - started < 30  # 200 steps take longer
+
+
+def test_an_orbit_that_fails_leaves_no_bar(page, coffee, server):
+    give(page, coffee)
+    page.locator("#go").click()
+    page.wait_for_selector("#film-status progress")
+    for folder in server.folder.glob("zero123-page-*/visitor-*"):
+        shutil.rmtree(folder)
+        folder.write_text("nothing can be written here any more")
+    assert "visitor-" in page.wait_for_selector(".toast-body").inner_text()
+    page.wait_for_selector("#film-status progress", state="hidden")
