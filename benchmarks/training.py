@@ -125,9 +125,9 @@ def encoded_batch(bench: Bench, student: Student, data: FeatureViews, step: int)
     pair = draw_pairs(
         data.views, np.random.default_rng(step), config.photos, config.targets, Leaning()
     )
-    photos = data.photos(pair.item, pair.photo_view)
+    photos = data.pixels(pair.item, pair.photo_view).float() / 255
     items = np.repeat(pair.item, config.targets)
-    targets = data.photos(items, pair.target_view.reshape(-1))
+    targets = data.pixels(items, pair.target_view.reshape(-1)).float() / 255
     if isinstance(parts.vae, AutoencoderKL):
         wanted = parts.vae.encode(2 * targets - 1).latent_dist.sample(generator)
     else:
@@ -147,7 +147,7 @@ def encoded_batch(bench: Bench, student: Student, data: FeatureViews, step: int)
 def furthest(bench: Bench, data: FeatureViews) -> float:
     """The largest difference between what is kept and what the networks say now."""
     item, view = np.arange(OBJECTS), np.zeros(OBJECTS, dtype=np.int64)
-    photos = data.photos(item, view)
+    photos = data.pixels(item, view).float() / 255
 
     def off(kept: Tensor, now: Tensor) -> float:
         return float((kept - now).abs().max() / now.abs().max())

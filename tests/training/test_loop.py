@@ -12,6 +12,7 @@ import torch
 from tests.training.conftest import TINY, tiny_data, tiny_parts
 
 from zero123.data.views import Leaning, draw_pairs
+from zero123.models import embed_photos, encode_latents
 from zero123.training.checkpoints import CheckpointError, checkpoints, load_checkpoint
 from zero123.training.config import PRESETS, TrainConfig
 from zero123.training.loop import MAX_SKIPS, Share, TrainingError, batch_of, rate_factor, train
@@ -212,6 +213,54 @@ def test_a_step_draws_the_same_photos_in_however_many_parts(student):
     half = batch_of(shares, student, 1.0, key, range(2, 4))
     assert torch.equal(whole.targets[4:], half.targets)
     assert torch.equal(whole.draws.noise[4:], half.draws.noise)
+
+
+def test_augmented_photos_are_encoded_in_the_step_and_targets_stay():
+    parts = tiny_parts()
+    student, usual = (
+        Student(parts, replace(TINY, augment=share, trains_image_encoder=False))
+        for share in (1.0, 0.0)
+    )
+    shares, key = [Share(tiny_data())], (0, 0, 3)
+    batch, clean = (batch_of(shares, each, 1.0, key, range(4)) for each in (student, usual))
+    half = batch_of(shares, student, 1.0, key, range(2, 4))
+    assert batch.photo_latents is None
+    assert batch.embeddings is None
+    assert torch.equal(batch.photos[2:], half.photos)
+    for name in ("targets", "pictures", "pose"):
+        assert torch.equal(getattr(batch, name), getattr(clean, name)), name
+    known = replace(
+        batch,
+        photos=None,
+        photo_latents=encode_latents(parts.vae, batch.photos),
+        embeddings=embed_photos(parts.image_encoder, batch.photos),
+    )
+    with torch.no_grad():
+        assert float(student(batch)) == pytest.approx(float(usual(known)), rel=1e-5)
+
+
+def test_a_share_of_the_photos_is_augmented():
+    student = Student(tiny_parts(), replace(TINY, augment=0.4))
+    data = tiny_data()
+    views = data.views.images.astype(np.float32) / 255
+    drawn = batch_of([Share(data)], student, 1.0, (0, 0, 0), range(100)).photos
+    flat = views.reshape(-1, 32 * 32 * 3)
+    is_clean = [
+        (np.abs(flat - photo.permute(1, 2, 0).numpy().ravel()).max(1) < 1e-3).any()
+        for photo in drawn
+    ]
+    assert 0.45 < np.mean(is_clean) < 0.75
+
+
+@pytest.mark.parametrize("pictures", [0, 1])
+def test_training_on_augmented_photos_leaves_the_encoder_alone(tmp_path, pictures):
+    parts = tiny_parts()
+    before = {name: p.clone() for name, p in parts.vae.encoder.named_parameters()}
+    student = Student(parts, replace(TINY, augment=0.5, pictures=pictures))
+    train(student, 1.0, [Share(tiny_data())], tmp_path)
+    assert all(torch.equal(p, before[n]) for n, p in parts.vae.encoder.named_parameters())
+    assert not any(name.startswith("vae.") for name in student.trained())
+    assert any("decoder" in name for name in student.trained()) == bool(pictures)
 
 
 def test_batches_drawn_ahead_by_others_train_the_same(tmp_path):

@@ -46,6 +46,9 @@ class TrainConfig:
     min_snr: float | None = None
     """Cap of the signal-to-noise weight. Source: Hang et al., "Efficient Diffusion Training via
     Min-SNR Weighting Strategy", 2023. It gives no weight to a last timestep of pure noise."""
+    augment: float = 0.0
+    """Share of photos that are made to look as people's do, see ``augmented``. If there are any,
+    all photos are encoded in every step, and what was computed of them beforehand is not used."""
     pictures: int = 0
     """So many targets of each photo, those of the most noise, whose answers are also decoded and
     compared as pictures, see ``PictureLoss``; targets that lost their condition come last."""
@@ -86,7 +89,7 @@ class TrainConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.pictures < 0:
             raise ValueError(f"pictures must not be negative, got {self.pictures}")
-        for name in ("cooldown", "drop_share", "last", "near", "level"):
+        for name in ("cooldown", "drop_share", "last", "near", "level", "augment"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name):g}")
         if self.drop == "original" and self.drop_share > 1 / 3:
@@ -157,7 +160,7 @@ PRESETS: dict[str, TrainConfig] = {
         projection_rate=4e-4,
         warmup=40,
         cooldown=0.8,
-        last=0.6,
+        augment=0.4,
         pictures=1,
         save_every=50,
     ),

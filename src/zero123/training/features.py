@@ -64,10 +64,6 @@ class FeatureViews:
         }
         return FeatureViews(views, self.latents[:, first], **rest)
 
-    def photos(self, item: np.ndarray, view: np.ndarray) -> Float[Tensor, "b 3 H W"]:
-        """Pictures in [0, 1]."""
-        return self.pixels(item, view).float() / 255
-
     def pixels(self, item: np.ndarray, view: np.ndarray) -> UInt8[Tensor, "b 3 H W"]:
         """Pictures as they are stored."""
         return torch.from_numpy(np.array(self.views.images[item, view])).permute(0, 3, 1, 2)

@@ -12,9 +12,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from accelerate import Accelerator, DistributedType
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from zero123.data.augment import augmented
 from zero123.data.views import Leaning, draw_pairs
 from zero123.images import write_text
 from zero123.training.checkpoints import (
@@ -136,19 +138,30 @@ def batch_of(
         latents = data.sampled_latents_of(item, seen, generator) * scale
         num_steps = student.scheduler.config.num_train_timesteps
         draws = Draws.of(config, latents.shape, generator, num_steps)
-        is_trained = config.trains_image_encoder
+        is_known = not config.augment
+        is_embedded = is_known and not config.trains_image_encoder
+        at = pair.item, pair.photo_view
         rows.append(
             Batch(
                 targets=latents,
                 pictures=data.pixels(item, seen) if config.pictures else None,
                 pose=pair.pose,
-                photo_latents=data.latents_of(pair.item, pair.photo_view),
-                photos=data.photos(pair.item, pair.photo_view) if is_trained else None,
-                embeddings=None if is_trained else data.embeddings_of(pair.item, pair.photo_view),
+                photo_latents=data.latents_of(*at) if is_known else None,
+                photos=None if is_embedded else _photo(data.pixels(*at), config.augment, rng),
+                embeddings=data.embeddings_of(*at) if is_embedded else None,
                 draws=draws,
             )
         )
     return Batch.joined(rows)
+
+
+def _photo(
+    seen: UInt8[Tensor, "1 3 H W"], share: float, rng: np.random.Generator
+) -> Float[Tensor, "1 3 H W"]:
+    if rng.random() < share:
+        made = augmented(seen[0].permute(1, 2, 0).numpy(), rng)
+        seen = torch.from_numpy(made).permute(2, 0, 1)[None]
+    return seen.float() / 255
 
 
 @dataclass(frozen=True)

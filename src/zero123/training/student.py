@@ -8,7 +8,7 @@ from diffusers import DDIMScheduler
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from zero123.models import PhotoFeatures, clip_pixels
+from zero123.models import PhotoFeatures, clip_pixels, encode_latents
 from zero123.training.config import TrainConfig
 from zero123.training.objective import Draws, answer_views
 from zero123.training.pictures import PictureLoss
@@ -24,11 +24,12 @@ class Batch:
     pictures: UInt8[Tensor, "rows 3 H W"] | None
     """Of the targets; None where answers are not compared as pictures."""
     pose: Float[Tensor, "rows 4"]
-    photo_latents: Float[Tensor, "photos c h w"]
-    """Modes, not scaled."""
+    photo_latents: Float[Tensor, "photos c h w"] | None
+    """Modes, not scaled; None where they are not known beforehand."""
     photos: Float[Tensor, "photos 3 H W"] | None
-    """In [0, 1]; None where ``embeddings`` are known."""
+    """In [0, 1]; None where all is known of them."""
     embeddings: Float[Tensor, "photos d"] | None
+    """None where they are not known beforehand."""
     draws: Draws
 
     @classmethod
@@ -45,15 +46,9 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Move to a device."""
-        return Batch(
-            targets=self.targets.to(device),
-            pictures=None if self.pictures is None else self.pictures.to(device),
-            pose=self.pose.to(device),
-            photo_latents=self.photo_latents.to(device),
-            photos=None if self.photos is None else self.photos.to(device),
-            embeddings=None if self.embeddings is None else self.embeddings.to(device),
-            draws=self.draws.to(device),
-        )
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved: dict[str, Any] = {n: v if v is None else v.to(device) for n, v in values.items()}
+        return Batch(**moved)
 
 
 class Student(nn.Module):
@@ -81,6 +76,7 @@ class Student(nn.Module):
                 "comparing pictures takes a model that predicts velocity: set pictures to 0"
             )
         self.picture_loss = PictureLoss(parts.vae, config.st_lpips) if config.pictures else None
+        self.vae = parts.vae.requires_grad_(False) if config.augment else None
         if self.picture_loss is not None:
             self.picture_loss.decoder.requires_grad_(config.lora_rank == 0)
         if config.lora_rank:
@@ -111,14 +107,10 @@ class Student(nn.Module):
 
     def forward(self, batch: Batch) -> Float[Tensor, ""]:
         """Loss of a batch."""
-        embeddings = batch.embeddings
-        if embeddings is None:
-            assert batch.photos is not None
-            clip = clip_pixels(batch.photos, self.image_encoder.config.image_size)
-            embeddings = self.image_encoder(clip).image_embeds
-        each = len(batch.targets) // len(batch.photo_latents)
+        photos = self._seen(batch)
+        each = len(batch.targets) // len(photos.latent)
         rows = PhotoFeatures(
-            embeddings.repeat_interleave(each, 0), batch.photo_latents.repeat_interleave(each, 0)
+            photos.embedding.repeat_interleave(each, 0), photos.latent.repeat_interleave(each, 0)
         )
         answer = answer_views(
             self.unet,
@@ -142,3 +134,16 @@ class Student(nn.Module):
             answer.latents[judged], batch.pictures[judged].float() / 255
         )
         return answer.loss + seen
+
+    def _seen(self, batch: Batch) -> PhotoFeatures:
+        """What is known of a batch's photos, or what the networks say of them."""
+        embeddings, latents = batch.embeddings, batch.photo_latents
+        if embeddings is None:
+            assert batch.photos is not None
+            clip = clip_pixels(batch.photos, self.image_encoder.config.image_size)
+            embeddings = self.image_encoder(clip).image_embeds
+        if latents is None:
+            assert batch.photos is not None
+            assert self.vae is not None
+            latents = encode_latents(self.vae, batch.photos)
+        return PhotoFeatures(embeddings, latents)
