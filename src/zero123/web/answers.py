@@ -113,11 +113,12 @@ class Answers:
         with _sentences():
             who = self._who(request)
             drawing = _drawing(samples, seed, steps, guidance, image_elevation)
-            for step in who.see(_pose(azimuth, elevation, distance), drawing):
-                yield gr.skip(), gr.skip(), _progress(step)
-            yield to_pil(who.seen[-1].pictures[0]), _gallery(who), ""
-            return
-        yield gr.skip(), gr.skip(), ""  # stopped: the page may not know, and show how far it was
+            try:
+                for step in who.see(_pose(azimuth, elevation, distance), drawing):
+                    yield gr.skip(), gr.skip(), _progress(step)
+                yield to_pil(who.seen[-1].pictures[0]), _gallery(who), ""
+            except Stopped:  # the page may not know, and show how far it was
+                yield gr.skip(), gr.skip(), ""
 
     def orbit(
         self,
@@ -146,12 +147,13 @@ class Answers:
         with _sentences():
             who = self._who(request)
             drawing = _drawing(1, seed, steps, guidance, image_elevation)
-            for step in who.go_round(int(frames), elevation, drawing):
-                yield step.preview or gr.skip(), _progress(step)
-            assert who.film is not None
-            yield str(who.film.file), ""
-            return
-        yield gr.skip(), ""
+            try:
+                for step in who.go_round(int(frames), elevation, drawing):
+                    yield step.preview or gr.skip(), _progress(step)
+                assert who.film is not None
+                yield str(who.film.file), ""
+            except Stopped:
+                yield gr.skip(), ""
 
     def mesh(
         self, request: gr.Request, seed: float = 0, image_elevation: float | None = None
@@ -169,16 +171,18 @@ class Answers:
         """
         with _sentences():
             who = self._who(request)
-            for step in who.build(_drawing(1, seed, None, None, image_elevation)):
-                yield step.preview or gr.skip(), _progress(step)
+            try:
+                for step in who.build(_drawing(1, seed, None, None, image_elevation)):
+                    yield step.preview or gr.skip(), _progress(step)
+            except Stopped:
+                yield gr.skip(), ""
+                return
             assert who.object is not None
             found = who.object.elevation
             said = f"The photo counts as taken from {found.degrees:.0f}° above eye level"
             if image_elevation is None:
                 said += f", by estimate (confidence {found.confidence:.2f})"
             yield gr.skip(), _note(said)
-            return
-        yield gr.skip(), ""
 
     def object(self, request: gr.Request) -> str:
         """Hand over the object that was made.
@@ -229,11 +233,9 @@ class Answers:
 
 @contextmanager
 def _sentences() -> Iterator[None]:
-    """Say what went wrong in one sentence on the page; being stopped is nothing wrong."""
+    """Say what went wrong in one sentence on the page."""
     try:
         yield
-    except Stopped:
-        return
     except (ValueError, OSError, FloatingPointError, MemoryError) as error:
         raise _refusal(str(error) or "out of memory") from error
     except RuntimeError as error:  # torch says so when memory ends, on any device
