@@ -186,6 +186,7 @@ CHOICES = {
         "the second half also compared as decoded pictures",
         phases=({"cooldown": 0.0}, {"pictures": 1}),
     ),
+    "augment": Choice("two of five photos look as people's do", phases=({"augment": 0.4},)),
     "ready features": Choice("EfficientNet-lite0 in the image encoder's place", ready_features),
     "flow matching": Choice("flow matching", straight),
     "meshes alone": Choice("meshes alone", shares={"meshes": 0.6, "mirrored": 0.4}),

@@ -28,6 +28,7 @@ from PIL import Image
 from stages import run_stage, stage
 from torch import nn
 
+from zero123.data.augment import augmented
 from zero123.data.views import PHOTO_POLAR, ViewSet
 from zero123.evaluation.candidates import Question, baselines, from_pipeline
 from zero123.evaluation.scenes import Scene
@@ -248,8 +249,11 @@ SETTINGS = ((1, 1.0), (1, 1.5), (2, 1.0), (2, 1.5), (4, 1.5), (4, 2.0), (10, 2.0
 """Steps and guidance to choose from."""
 
 
-def choose(model: str, objects: int) -> None:
-    """Print figures of ways to sample on unseen validation objects, after those of guesses."""
+def choose(model: str, objects: int, augment: float) -> None:
+    """Print figures of ways to sample on unseen validation objects, after those of guesses.
+
+    A share of their photos, ``augment``, is made to look as people's do.
+    """
     parts, judges = open_model(model), collect_tools(download=True).judges
     ways = [replace(parts.settings, steps=steps, guidance=by) for steps, by in SETTINGS]
     candidates = baselines() + [
@@ -262,7 +266,7 @@ def choose(model: str, objects: int) -> None:
     ]
     data = ViewSet.open(RUN, "validation")
     chosen = np.random.default_rng(0).permutation(len(data))[:objects].tolist()
-    scenes = [_scene(data, item) for item in chosen]
+    scenes = [_scene(data, item, augment) for item in chosen]
     scorers = [[judge.look_at(scene) for judge in judges] for scene in scenes]
     titles = [metric.title for judge in judges for metric in judge.metrics]
     print("| way | " + " | ".join(titles) + " |\n" + "| --- " * (1 + len(titles)) + "|")
@@ -275,7 +279,7 @@ def choose(model: str, objects: int) -> None:
         print(f"| {candidate.name} | {cells} |", flush=True)
 
 
-def _scene(data: ViewSet, item: int) -> Scene:
+def _scene(data: ViewSet, item: int, augment: float) -> Scene:
     """A photo from a usual height, and all views to which the camera may climb from there."""
     seats = [data.orbit(item, view) for view in range(data.images.shape[1])]
     low, high = PHOTO_POLAR
@@ -285,11 +289,11 @@ def _scene(data: ViewSet, item: int) -> Scene:
         for view, seat in enumerate(seats)
         if view != photo and abs(seat.polar - seats[photo].polar) < math.pi / 2
     ]
-    views = np.array(data.images[item])
+    views, rng = np.array(data.images[item]), np.random.default_rng(item)
     alpha = 255 * (views.min(axis=-1, keepdims=True) < 250).astype(np.uint8)
     return Scene(
         name=str(item),
-        photo=views[photo],
+        photo=augmented(views[photo], rng) if rng.random() < augment else views[photo],
         seat=seats[photo],
         truths=np.concatenate([views, alpha], axis=-1)[asked],
         seats=tuple(seats[view] for view in asked),
@@ -304,6 +308,6 @@ if __name__ == "__main__":
         stage(denoiser, steps=10_000, init="scratch"),
         stage(pictures, steps=1100, init=str(RUN / "denoiser-model")),
         stage(export, name="denoiser", start=str(RUN / "denoiser-model"), kept=0.0),
-        stage(choose, model=str(RUN / "pictures-model"), objects=20),
+        stage(choose, model=str(RUN / "pictures-model"), objects=20, augment=0.0),
         stage(sheet, model=str(RUN / "pictures-model"), objects=16, steps=4, guidance=2.0),
     )
