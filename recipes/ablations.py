@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderTiny, DDIMScheduler
+from diffusers import AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
 from jaxtyping import Float
 from mini_cpu import RUN, new_parts
@@ -30,7 +30,7 @@ from zero123.evaluation.backbones import EFFICIENTNET_LITE0, Backbones
 from zero123.evaluation.features import efficientnet_lite0
 from zero123.geometry import FIELD_OF_VIEW
 from zero123.images import write_text
-from zero123.models import condition, sweep_channels
+from zero123.models import PoseProjection, condition, sweep_channels
 from zero123.models.condition import CLIP_MEAN, CLIP_STD
 from zero123.models.sweeping import DISTANCE
 from zero123.pipeline import Zero123Pipeline
@@ -135,6 +135,61 @@ def ready_features(parts: Components) -> Components:
     return replace(parts, image_encoder=ReadyFeatures(CLIPVisionConfig(**config)))
 
 
+class PatchesToo(CLIPVisionModelWithProjection):  # type: ignore[misc]
+    """The photo's embedding, and behind it one token for each of its patches."""
+
+    def __init__(self, config: CLIPVisionConfig) -> None:
+        super().__init__(config)
+        self.patch_projection = nn.Linear(config.hidden_size, config.projection_dim)
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> CLIPVisionModelOutput:
+        """Embed pictures that ``clip_pixels`` prepared."""
+        seen = self.vision_model(pixels)
+        patches = self.patch_projection(seen.last_hidden_state[:, 1:])
+        embedding = self.visual_projection(seen.pooler_output)
+        return CLIPVisionModelOutput(image_embeds=torch.cat([embedding, patches.flatten(1)], 1))
+
+
+class PosedBeforePatches(PoseProjection):  # type: ignore[misc]
+    """The posed embedding, and behind it the patches' tokens as they are, all in one row."""
+
+    def forward(
+        self, embedding: Float[Tensor, "b d"], pose: Float[Tensor, "b 4"]
+    ) -> Float[Tensor, "b 1 context"]:
+        """Pose what ``PatchesToo`` gives."""
+        whole, patches = embedding.tensor_split([self.config.embed_dim], 1)
+        return torch.cat([super().forward(whole, pose), patches[:, None]], -1)
+
+
+class AttendingUNet(UNet2DConditionModel):  # type: ignore[misc]
+    """Cuts that row into tokens; the posed one alone joins the time embedding."""
+
+    def forward(
+        self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, **options: Any
+    ) -> Any:
+        """Attend them all."""
+        tokens = encoder_hidden_states.unflatten(2, (-1, self.config.cross_attention_dim))
+        return super().forward(sample, timestep, tokens.flatten(1, 2), **options)
+
+    def get_aug_embed(
+        self, emb: Tensor, encoder_hidden_states: Tensor, added_cond_kwargs: dict[str, Any]
+    ) -> Tensor:
+        """What joins the time embedding."""
+        posed = encoder_hidden_states[:, :1]
+        joined: Tensor = super().get_aug_embed(emb, posed, added_cond_kwargs)
+        return joined
+
+
+def attending_patches(parts: Components) -> Components:
+    """The denoiser attends the photo's patches beside the posed token."""
+    projection = PosedBeforePatches.from_config(parts.projection.config)
+    unet = AttendingUNet.from_config(parts.unet.config)
+    for new, old in ((projection, parts.projection), (unet, parts.unet)):
+        new.load_state_dict(old.state_dict())
+    encoder = PatchesToo(parts.image_encoder.config)
+    return replace(parts, unet=unet, image_encoder=encoder, projection=projection)
+
+
 class StraightScheduler(DDIMScheduler):  # type: ignore[misc]
     """Noise comes in on a straight line, and the network says the line's direction.
 
@@ -188,6 +243,9 @@ CHOICES = {
     ),
     "augment": Choice("two of five photos look as people's do", phases=({"augment": 0.4},)),
     "ready features": Choice("EfficientNet-lite0 in the image encoder's place", ready_features),
+    "patches": Choice(
+        "attention to the photo's 64 patches beside the posed token", attending_patches
+    ),
     "flow matching": Choice("flow matching", straight),
     "meshes alone": Choice("meshes alone", shares={"meshes": 0.6, "mirrored": 0.4}),
     "made-up alone": Choice("made-up objects alone", shares={"procedural": 1.0}),

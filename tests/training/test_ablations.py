@@ -31,7 +31,8 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 CHOICES = (
     "base", "another seed", "no sweep", "rays", "token alone", "attention at 16", "wider below",
     "deeper encoder", "no pure noise", "pure noise first", "any targets", "one target",
-    "pictures", "augment", "ready features", "flow matching", "meshes alone", "made-up alone",
+    "pictures", "augment", "ready features", "patches", "flow matching", "meshes alone",
+    "made-up alone",
     "half the rate", "twice the rate",
 )  # fmt: skip
 
