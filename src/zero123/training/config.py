@@ -160,7 +160,7 @@ PRESETS: dict[str, TrainConfig] = {
         projection_rate=4e-4,
         warmup=40,
         cooldown=0.8,
-        augment=0.4,
+        last=0.6,
         pictures=1,
         save_every=50,
     ),

@@ -11,9 +11,8 @@ from zero123.evaluation.backbones import STLPIPS_ALEX, BackboneMissing, Backbone
 from zero123.evaluation.perceptual import Weights, distance, shift_tolerant_trunk, unit_layers
 from zero123.models import Autoencoder
 
-ABSOLUTE, STRUCTURE, PERCEIVED = 4.0, 2.0, 2.0
-"""Weights of the absolute error, of 1 - SSIM and of ST-LPIPS: about a quarter of the loss, a half
-and a quarter."""
+ABSOLUTE, STRUCTURE, PERCEIVED = 4.0, 1.0, 2.0
+"""Weights of the absolute error, of 1 - SSIM and of ST-LPIPS: about a third of the loss each."""
 _SSIM_SIGMA = 0.75
 """Of SSIM's window, pixels: the usual one of 1.5 at twice the size."""
 
