@@ -43,7 +43,7 @@ SCRIPT = textwrap.dedent(
         loop.Accelerator = Sharded
     config = replace(
         TINY, steps=int(steps), micro_batches=int(micro), photos=8, save_every=5,
-        learning_rate=1e-4, projection_rate=1e-4,
+        learning_rate=1e-4, projection_rate=1e-4, augment=0.5,
     )
     student = Student(tiny_parts(), config).to(memory_format=torch.contiguous_format)
     data = [loop.Share(tiny_data())]

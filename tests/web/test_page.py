@@ -206,6 +206,18 @@ def test_cancel_ends_a_view(page, coffee, person):
     assert time.monotonic() - started < 30  # 200 steps take longer
 
 
+def test_dragging_the_camera_ends_an_object_without_a_word(page, coffee):
+    give(page, coffee)
+    page.locator("#make").click()
+    page.wait_for_selector("#mesh-status progress")
+    page.locator("#sphere").scroll_into_view_if_needed()
+    drag(page, 60, 0)
+    page.mouse.up()
+    page.wait_for_selector("#mesh-status progress", state="hidden")
+    page.wait_for_selector("#shots img")
+    assert page.locator(".toast-body").count() == 0
+
+
 def test_an_orbit_that_fails_leaves_no_bar(page, coffee, server):
     give(page, coffee)
     page.locator("#go").click()

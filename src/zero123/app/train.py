@@ -147,7 +147,7 @@ class Training:
         from zero123.training.dataset import Dataset, held_out, open_dataset
 
         size = Zero123Pipeline.of_parts(parts).image_size
-        embedded = not self.config.trains_image_encoder
+        embedded = not (self.config.trains_image_encoder or self.config.augment)
         features = self.out / "features"
 
         def opened(source: str, name: str) -> "Dataset":

@@ -60,7 +60,7 @@ def open_dataset(
         name: of the set in there.
         parts: whose autoencoder and image encoder look at the views.
         image_size: of the model, pixels.
-        with_embeddings: False if the image encoder is to be trained.
+        with_embeddings: False if photos are embedded in every step.
         say: called with a sentence for what could not be read.
 
     Raises:

@@ -26,7 +26,7 @@ class FeatureViews:
     log_variance: Float16[np.ndarray, "objects views c h w"] | None = None
     """Of each latent; None: the autoencoder is deterministic."""
     embeddings: Float32[np.ndarray, "objects views d"] | None = None
-    """CLIP embeddings; None: the tower is trained, and embeds in every step."""
+    """CLIP embeddings; None: photos are embedded in every step."""
 
     @classmethod
     def open(cls, folder: Path, name: str) -> "FeatureViews":
@@ -103,7 +103,8 @@ def write_features(
         folder: where the set lies.
         name: of the set.
         parts: its autoencoder and image encoder are asked, on the device where they are.
-        with_embeddings: False if the image encoder is to be trained.
+        with_embeddings: False if photos are embedded in every step, as where the image encoder is
+            trained.
     """
     made: dict[str, list[np.ndarray]] = {"latents": [], "log_variance": [], "embeddings": []}
     flat = views.images.reshape(-1, *views.images.shape[2:])

@@ -145,5 +145,6 @@ class Student(nn.Module):
         if latents is None:
             assert batch.photos is not None
             assert self.vae is not None
-            latents = encode_latents(self.vae, batch.photos)
+            with torch.autocast(batch.photos.device.type, enabled=False):  # as beforehand
+                latents = encode_latents(self.vae, batch.photos)
         return PhotoFeatures(embeddings, latents)

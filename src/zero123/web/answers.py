@@ -196,6 +196,10 @@ class Answers:
                 raise ValueError("there is no object yet: make it first")
             return str(made.file)
 
+    def shown_object(self, request: gr.Request) -> Any:
+        """Hand over the object, if making it was not stopped."""
+        return gr.skip() if self._who(request).object is None else self.object(request)
+
     def bundle(self, request: gr.Request) -> str:
         """Pack all that was made: photo, views with their cameras, film, object, settings.
 

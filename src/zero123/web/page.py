@@ -368,9 +368,9 @@ def _connect_long(
         **_LONG,
     )
     # not from the generator: the viewer of Gradio 6 stays empty if it was told of steps before
-    making.success(
-        answers.object, None, made.model, api_name="object", show_progress="hidden", **_QUICK
-    )
+    shown = {"show_progress": "hidden", **_QUICK}
+    making.success(answers.shown_object, None, made.model, api_visibility="private", **shown)
+    gr.Button(visible=False).click(answers.object, None, made.model, api_name="object", **shown)
     ended = gr.on(
         [view.halt.click, orbit.halt.click, made.halt.click],
         answers.stop,
