@@ -24,6 +24,9 @@ def augmented(photo: UInt8[np.ndarray, "H W 3"], rng: Generator) -> UInt8[np.nda
     Args:
         photo: a render on white.
         rng: says what happens.
+
+    Returns:
+        As many pixels; white stays white.
     """
     is_object = ndimage.binary_fill_holes(photo.min(axis=-1) < _WHITE)
     assert isinstance(is_object, np.ndarray)
