@@ -8,7 +8,7 @@ from numpy.random import Generator
 from PIL import Image
 from scipy import ndimage
 
-OFTEN = 0.5
+_OFTEN = 0.5
 """Share of augmented photos that get each of: a jagged matte, JPEG's blocks, a coarse or noisy
 picture, another place and size. Few are cut off at a side."""
 _SELDOM = 0.15
@@ -34,22 +34,23 @@ def augmented(photo: UInt8[np.ndarray, "H W 3"], rng: Generator) -> UInt8[np.nda
         return photo
     backdrop = (rng.uniform(0, 255) + rng.uniform(-40, 40, 3)).clip(0, 255).astype(np.uint8)
     taken = np.where(is_object[..., None], photo, backdrop)
-    if rng.random() < OFTEN:
+    if rng.random() < _OFTEN:
         taken = _coarse(taken, rng)
-    if rng.random() < OFTEN:
+    if rng.random() < _OFTEN:
         taken = _compressed(taken, int(rng.integers(35, 95)))
-    jagged = rng.uniform(0.05, 0.25) if rng.random() < OFTEN else 0.0
+    jagged = rng.uniform(0.05, 0.25) if rng.random() < _OFTEN else 0.0
     alpha = _matte(is_object, jagged, rng)
     if rng.random() < _SELDOM:
         alpha = _cut_off(alpha, rng)
     on_white = 255 - alpha[..., None] * (255 - taken.astype(np.float32))
     made = on_white.round().astype(np.uint8)
-    return _moved(made, rng) if rng.random() < OFTEN else made
+    return _moved(made, rng) if rng.random() < _OFTEN else made
 
 
 def _coarse(picture: UInt8[np.ndarray, "H W 3"], rng: Generator) -> UInt8[np.ndarray, "H W 3"]:
     """Out of focus, or of few pixels, with the sensor's noise."""
-    blurred = ndimage.gaussian_filter(picture.astype(np.float32), (*2 * [rng.uniform(0, 1.2)], 0))
+    blur = rng.uniform(0, 1.2)
+    blurred = ndimage.gaussian_filter(picture.astype(np.float32), (blur, blur, 0))
     noisy = blurred + rng.uniform(0, 6) * rng.standard_normal(picture.shape, dtype=np.float32)
     made: UInt8[np.ndarray, "H W 3"] = noisy.round().clip(0, 255).astype(np.uint8)
     return made
