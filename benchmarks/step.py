@@ -18,6 +18,7 @@ from zero123.models import Condition
 from zero123.pipeline import Zero123Pipeline
 from zero123.speed import Plan, accelerate, preset, restore
 from zero123.speed.drawn import FULL, drawn_pipeline
+from zero123.speed.plan import in_bfloat16
 from zero123.speed.winograd import Winograd
 
 STEP_GFLOP = 2 * 176.3  # both halves of a guided step, counted in the graph
@@ -27,8 +28,10 @@ SWITCHES = {
     "winograd": Plan(winograd=True),
     "channels-last": Plan(channels_last=True),
     "bfloat16": Plan(dtype="bfloat16"),
+    "bfloat16, channels-last": Plan(dtype="bfloat16", channels_last=True),
     "int8 weights": Plan(rounded=True),
     "exact": preset("exact", "cpu"),
+    "exact, bfloat16": in_bfloat16(preset("exact", "cpu")),
 }
 
 

@@ -486,3 +486,17 @@ def test_an_accelerated_model_is_not_saved(mini: Zero123Pipeline, tmp_path: Path
 
 def test_half_is_measured_and_not_believed() -> None:
     assert half_for(torch.device("cpu")) in (torch.float32, torch.bfloat16)
+
+
+@pytest.mark.parametrize("faster", [torch.bfloat16, torch.float32])
+def test_half_takes_what_this_machine_multiplies_faster(
+    mini: Zero123Pipeline, monkeypatch: pytest.MonkeyPatch, faster: torch.dtype
+) -> None:
+    module = sys.modules[accelerate.__module__]  # the name in the package is the function
+    monkeypatch.setattr(module, "half_for", lambda device: faster)
+    accelerate(mini, Plan(winograd=True, dtype="half"))
+    assert {network.dtype for network in (mini.unet, mini.vae, mini.image_encoder)} == {faster}
+    plan = mini.tell.plan
+    assert plan.winograd == (faster == torch.float32)
+    assert plan.channels_last == (faster == torch.bfloat16)
+    assert restore(mini).unet.dtype == torch.float32

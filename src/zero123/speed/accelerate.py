@@ -15,7 +15,7 @@ from zero123.speed.constants import constant_attention, constant_photo, constant
 from zero123.speed.decoding import tiny_decoder
 from zero123.speed.engines import many_shapes, tapped
 from zero123.speed.numbers import channels_last, half_for, narrowed
-from zero123.speed.plan import Plan, preset
+from zero123.speed.plan import Plan, in_bfloat16, preset
 from zero123.speed.put import put
 from zero123.speed.rounded import rounded
 from zero123.speed.telling import FastTell
@@ -47,6 +47,9 @@ def accelerate(pipe: Zero123Pipeline, plan: str | Plan = "exact") -> Zero123Pipe
         logger.warning("TORCH_COMPILE_DISABLE is set: nothing is compiled")
         plan = replace(plan, engine="eager")
     restore(pipe)
+    if plan.dtype == "half":
+        is_faster = half_for(pipe.device) == torch.bfloat16
+        plan = in_bfloat16(plan) if is_faster else replace(plan, dtype=None)
     with ExitStack() as undo:
         for switch in _switches(pipe, plan):
             undo.enter_context(switch)
@@ -86,9 +89,8 @@ def _switches(pipe: Zero123Pipeline, plan: Plan) -> Iterator[AbstractContextMana
     if plan.deep_every > 1:
         yield tapped(unet)
     if plan.dtype is not None and unet.dtype == torch.float32:
-        dtype = half_for(pipe.device) if plan.dtype == "half" else getattr(torch, plan.dtype)
-        for network in networks if dtype != unet.dtype else ():
-            yield narrowed(network, dtype)
+        for network in networks:
+            yield narrowed(network, getattr(torch, plan.dtype))
     if plan.rounded:
         for network in networks:
             yield rounded(network)

@@ -16,7 +16,7 @@ from zero123.pipeline import Zero123Pipeline
 from zero123.speed.accelerate import accelerate, restore
 from zero123.speed.measure import Cost, Sameness, measured
 from zero123.speed.peer import Peer
-from zero123.speed.plan import PRESETS, Plan, has_openvino, preset
+from zero123.speed.plan import PRESETS, Plan, has_openvino, in_bfloat16, preset
 from zero123.speed.telling import FastTell
 
 _Plain = TypeVar("_Plain")
@@ -36,6 +36,7 @@ _SWITCHES: dict[str, Plan] = {
     "compiled": Plan(engine="compiled"),
     "float16": Plan(dtype="float16"),
     "bfloat16": Plan(dtype="bfloat16"),
+    "bfloat16, channels-last": Plan(dtype="bfloat16", channels_last=True),
     "int8 weights": Plan(rounded=True),
 }
 """One by one. The first is measured against itself: what differs there is noise."""
@@ -55,9 +56,9 @@ def ladder(names: Sequence[str], device: str, tiny_decoder: Path | None = None) 
     exact = preset("exact", device)
     rungs = _SWITCHES | {
         "exact": exact,
-        "exact, bfloat16": replace(exact, dtype="bfloat16"),
+        "exact, bfloat16": in_bfloat16(exact),
         "exact, compiled": replace(exact, engine="compiled"),
-        "exact, bfloat16, compiled": replace(exact, dtype="bfloat16", engine="compiled"),
+        "exact, bfloat16, compiled": replace(in_bfloat16(exact), engine="compiled"),
         "exact, guided to 0.7": replace(exact, guided=(0.0, 0.7)),
         "exact, deep every 2": replace(exact, deep_every=2),
         "exact, deep every 3": replace(exact, deep_every=3),
