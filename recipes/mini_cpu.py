@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -62,6 +63,7 @@ from zero123.training.student import Student
 from zero123.weights import Components, Settings, open_model, save_model
 
 RUN = Path("runs/mini")
+Precision: TypeAlias = Literal["no", "bf16"]
 
 
 def views(meshes: Path, procedural: int) -> None:
@@ -112,6 +114,15 @@ def autoencoder(steps: int) -> None:
     _keep(vae, "vae-final")
 
 
+def encode(model: str) -> None:
+    """Encode all views as the autoencoder of a model does, for training to go on from it."""
+    vae = open_model(model).vae
+    encoder = PatchEncoder.read(vae)
+    for name in ("validation", *SHARES):
+        write_latents(encoder, name)
+    _keep(vae, "vae-final")
+
+
 def _keep(vae: AutoencoderTiny, name: str) -> None:
     vae.save_pretrained(RUN / f"{name}.partial")
     (RUN / f"{name}.partial").rename(RUN / name)  # whole or not at all
@@ -139,19 +150,23 @@ def new_parts(vae: AutoencoderTiny) -> Components:
     )
 
 
-def denoiser(steps: int, init: str) -> None:
+def denoiser(steps: int, init: str, precision: Precision, compiled: int) -> None:
     """Train the denoiser, the image encoder and the projection."""
     torch.manual_seed(0)
     if init == "scratch":
         parts = new_parts(AutoencoderTiny.from_pretrained(RUN / "vae-final"))
     else:
         parts = open_model(init)
-    _train(parts, replace(PRESETS["mini"], steps=steps), "denoiser")
+    _train(parts, _config("mini", steps, precision, compiled), "denoiser")
 
 
-def pictures(steps: int, init: str) -> None:
+def pictures(steps: int, init: str, precision: Precision, compiled: int) -> None:
     """Go on, with answers also decoded and compared as pictures; the decoder learns too."""
-    _train(open_model(init), replace(PRESETS["mini-pictures"], steps=steps), "pictures")
+    _train(open_model(init), _config("mini-pictures", steps, precision, compiled), "pictures")
+
+
+def _config(preset: str, steps: int, precision: Precision, compiled: int) -> TrainConfig:
+    return replace(PRESETS[preset], steps=steps, precision=precision, compiled=bool(compiled))
 
 
 def _train(parts: Components, config: TrainConfig, name: str) -> None:
@@ -180,7 +195,7 @@ def export(name: str, start: str, kept: float) -> None:
     if config is None:
         raise SystemExit(f"{RUN / name} holds no run: train it first")
     parts = new_parts(AutoencoderTiny.from_pretrained(RUN / "vae-final"))
-    student = Student(parts, config)
+    student = Student(parts, replace(config, compiled=False))
     take_average(student, load_checkpoint(checkpoints(RUN / name)[-1]))
     if kept:
         with torch.no_grad():
@@ -305,8 +320,15 @@ if __name__ == "__main__":
         __doc__,
         stage(views, meshes=Path, procedural=21500),
         stage(autoencoder, steps=1700),
-        stage(denoiser, steps=10_000, init="scratch"),
-        stage(pictures, steps=1100, init=str(RUN / "denoiser-model")),
+        stage(encode, model="mini"),
+        stage(denoiser, steps=10_000, init="scratch", precision="no", compiled=0),
+        stage(
+            pictures,
+            steps=1100,
+            init=str(RUN / "denoiser-model"),
+            precision="no",
+            compiled=0,
+        ),
         stage(export, name="denoiser", start=str(RUN / "denoiser-model"), kept=0.0),
         stage(choose, model=str(RUN / "pictures-model"), objects=20, augment=0.0),
         stage(sheet, model=str(RUN / "pictures-model"), objects=16, steps=4, guidance=2.0),

@@ -19,6 +19,17 @@ def test_the_written_encoder_measures_the_patterns():
     assert (encode_latents(vae, pictures) - encoder.encode(pictures)).abs().max() < 1e-4
 
 
+def test_a_written_encoder_is_read_back():
+    torch.manual_seed(0)
+    pictures = torch.rand(4, 3, 32, 48)
+    written = PatchEncoder.fit(pictures, LATENT_CHANNELS)
+    vae = mini_autoencoder()
+    write_encoder(vae, written)
+    read = PatchEncoder.read(vae)
+    assert (read.encode(pictures) - encode_latents(vae, pictures)).abs().max() < 1e-4
+    assert (read.patterns - written.patterns).abs().max() < 1e-5
+
+
 def test_latents_are_centred_and_the_first_colour_is_the_loudest():
     torch.manual_seed(0)
     pictures = torch.rand(16, 3, 4, 4).repeat_interleave(8, -1).repeat_interleave(8, -2)

@@ -1,3 +1,4 @@
+import copy
 import os
 import signal
 import subprocess
@@ -237,6 +238,20 @@ def test_augmented_photos_are_encoded_in_the_step_and_targets_stay():
     )
     with torch.no_grad():
         assert float(student(batch)) == pytest.approx(float(usual(known)), rel=1e-5)
+
+
+def test_plain_attention_has_the_loss_and_the_gradients_of_the_fused_one():
+    parts = tiny_parts()
+    fused, plain = (Student(copy.deepcopy(parts), TINY) for _ in range(2))
+    plain.attend_plainly()
+    batch = batch_of([Share(tiny_data())], fused, 1.0, (0, 0, 0), range(2))
+    losses = [student(batch) for student in (fused, plain)]
+    assert torch.allclose(*losses, atol=1e-6)
+    torch.autograd.backward(losses)
+    for name, p in fused.trained().items():
+        other = plain.trained()[name].grad
+        assert (p.grad is None) == (other is None), name
+        assert p.grad is None or torch.allclose(p.grad, other, atol=1e-6), name
 
 
 def test_a_share_of_the_photos_is_augmented():

@@ -12,6 +12,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from zero123.data.views import ViewSet
+from zero123.models import encode_latents
 
 LATENT_SCALE = 3.0
 """By which latents are multiplied for the denoiser: they are kept smaller, so that even rare values
@@ -115,6 +116,17 @@ class PatchEncoder:
         amounts = patches @ patterns
         std = amounts.std(0)
         return cls(patterns, amounts.mean(0), 2 * (std / std[0]).sqrt() / std / LATENT_SCALE)
+
+    @classmethod
+    @torch.no_grad()
+    def read(cls, vae: AutoencoderTiny) -> "PatchEncoder":
+        """Read back what ``write_encoder`` wrote: the same latents, as one matrix product."""
+        seen = torch.cat([torch.zeros(1, 192), torch.eye(192)])  # white, and each value alone
+        pictures = 1 - rearrange(seen, "n (c h w) -> n c h w", c=3, h=8)
+        white, *slopes = encode_latents(vae, pictures)[:, :, 0, 0]
+        scaled = torch.stack(slopes) - white
+        gain = scaled.norm(dim=0)
+        return cls(scaled / gain, -white / gain, gain)
 
     @torch.no_grad()
     def encode(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h/8 w/8"]:

@@ -66,7 +66,7 @@ class TrainConfig:
     gradient_checkpointing: bool = False
     """Compute activations twice to hold fewer of them."""
     compiled: bool = False
-    """Compile the UNet: minutes at the start, faster steps after."""
+    """Compile the networks: minutes at the start, faster steps after."""
     save_every: int = 500
     """Steps between checkpoints."""
     keep: int = 2
@@ -130,8 +130,8 @@ FINETUNE = replace(
 
 MINI = TrainConfig(
     steps=10_000,
-    photos=48,
-    targets=2,
+    photos=96,
+    targets=1,
     learning_rate=6e-4,
     projection_rate=6e-4,
     cooldown=0.4,
@@ -156,6 +156,7 @@ PRESETS: dict[str, TrainConfig] = {
         MINI,
         steps=1100,
         photos=32,
+        targets=2,
         learning_rate=4e-4,
         projection_rate=4e-4,
         warmup=40,

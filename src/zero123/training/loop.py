@@ -235,6 +235,8 @@ def train(
         mixed_precision=config.precision,
         gradient_accumulation_steps=config.micro_batches,
     )
+    if accelerator.device.type == "cpu":
+        student.attend_plainly()
     mine = _my_photos(config, accelerator.process_index, accelerator.num_processes)
     if _is_sharded(accelerator):  # pieces can only be cut from the usual layout
         for p in student.parameters():

@@ -50,14 +50,12 @@ class PictureLoss(nn.Module):
     ) -> Float[Tensor, ""]:
         """Compare scaled latents with true pictures in [0, 1]."""
         made = self.decoder((latents / self.scale).contiguous(memory_format=torch.channels_last))
+        made = (made.float() + 1) / 2
         with torch.autocast(made.device.type, enabled=False):  # near white, bf16 has no contrast
-            return self._far((made.float() + 1) / 2, truth)
-
-    def _far(
-        self, made: Float[Tensor, "b 3 H W"], truth: Float[Tensor, "b 3 H W"]
-    ) -> Float[Tensor, ""]:
-        absolute = (made - truth).abs().mean()
-        alike = structural_similarity_index_measure(made, truth, sigma=_SSIM_SIGMA, data_range=1.0)
+            absolute = (made - truth).abs().mean()
+            alike = structural_similarity_index_measure(
+                made, truth, sigma=_SSIM_SIGMA, data_range=1.0
+            )
         assert isinstance(alike, Tensor)
         loss: Tensor = ABSOLUTE * absolute + STRUCTURE * (1 - alike)
         if self.network is not None:
@@ -77,11 +75,13 @@ def _st_lpips(
     made: Float[Tensor, "n 3 h w"], truth: Float[Tensor, "n 3 h w"], weights: Weights
 ) -> Float[Tensor, ""]:
     def trunk(pictures: Tensor) -> list[Tensor]:
-        return shift_tolerant_trunk(pictures, weights)
+        return [layer.float() for layer in shift_tolerant_trunk(pictures, weights)]
 
     with torch.no_grad():
         wanted = unit_layers(truth, trunk)
-    return distance(unit_layers(made, trunk), wanted, weights).mean()
+    seen = unit_layers(made, trunk)
+    with torch.autocast(made.device.type, enabled=False):  # only the trunk may be in bf16
+        return distance(seen, wanted, weights).mean()
 
 
 def _looks(pictures: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "n 3 h w"]:
