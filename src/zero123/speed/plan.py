@@ -106,8 +106,10 @@ def preset(name: str, device: str) -> Plan:
 
 
 def in_bfloat16(plan: Plan) -> Plan:
-    """The plan in bfloat16, as matrix units like it: they read channels together, and multiply
-    faster than Winograd's sums take."""
+    """The plan in bfloat16, as matrix units like it.
+
+    They read channels together, and multiply in less time than Winograd's sums take.
+    """
     return replace(plan, dtype="bfloat16", winograd=False, channels_last=True)
 
 
