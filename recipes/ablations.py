@@ -2,6 +2,7 @@
 
     python recipes/ablations.py run --name base    # or another of CHOICES
     python recipes/ablations.py table              # of all that have run, as Markdown
+    python recipes/ablations.py seen               # is the bundled model better where it learnt?
 
 Run ``views`` and ``autoencoder`` of ``mini_cpu.py`` before. Every run starts from fresh weights, on
 one core, draws the same photos and views in the same order, and is asked the same questions about
@@ -42,7 +43,7 @@ from zero123.training.mini import IMAGE_SIZE, LATENT_CHANNELS, mini_projection, 
 from zero123.training.sets import SHARES
 from zero123.training.student import Student
 from zero123.training.watch import look, questions
-from zero123.weights import Components, Settings
+from zero123.weights import Components, Settings, open_model
 
 OUT = Path("runs/ablations")
 BASE = replace(PRESETS["mini"], photos=6, targets=4, last=0.5)
@@ -283,24 +284,44 @@ def asked(parts: Components) -> dict[str, float]:
     pipe = Zero123Pipeline.of_parts(replace(parts, settings=Settings(steps=1, guidance=1.0)))
     pipe.set_progress_bar_config(disable=True)
     figures, _ = look(pipe, questions(data, len(data.views), 0))
-    noise = replace(BASE, near=0.0, level=1.0, last=1.0, drop_share=0.0, targets=4, seed=0)
-    student = Student(parts, noise)
-    losses = []
-    for number in range(40):
-        batch = batch_of(
-            [Share(data)], student, parts.vae.config.scaling_factor, (0, 0, number), range(8)
-        )
-        mirrored = replace(batch, pose=batch.pose * torch.tensor([1.0, -1.0, 1.0, 1.0]))
-        with torch.no_grad():
-            losses.append([float(student(batch)), float(student(mirrored))])
-    true, turned = np.mean(losses, axis=0)
+    told, turned, _ = off(parts, data)
     return {
         "PSNR": figures.psnr,
         "SSIM": figures.ssim,
         "found": figures.found,
-        "off": float(true),
-        "off, mirrored": float(turned),
+        "off": told,
+        "off, mirrored": turned,
     }
+
+
+def off(parts: Components, data: FeatureViews) -> tuple[float, float, float]:
+    """Ask for 1,280 views from pure noise, of all objects alike.
+
+    Returns:
+        Mean squared error of the answers, that for mirrored azimuths, and the mean square of what
+        was asked for.
+    """
+    noise = replace(BASE, near=0.0, level=1.0, last=1.0, drop_share=0.0, targets=4, seed=0)
+    student, scale = Student(parts, noise), parts.vae.config.scaling_factor
+    alike, figures = replace(data, views=replace(data.views, weights=None)), []
+    for number in range(40):
+        batch = batch_of([Share(alike)], student, scale, (0, 0, number), range(8))
+        mirrored = replace(batch, pose=batch.pose * torch.tensor([1.0, -1.0, 1.0, 1.0]))
+        with torch.no_grad():
+            losses = float(student(batch)), float(student(mirrored))
+        figures.append((*losses, float(batch.targets.square().mean())))
+    told, turned, size = np.mean(figures, axis=0).tolist()
+    return told, turned, size
+
+
+def seen(model: str) -> None:
+    """Print how far off a model is on what it was trained on, beside the validation meshes."""
+    torch.set_num_threads(1)
+    parts = open_model(model)
+    print("| set | off | off, mirrored | of what was asked for, missed |\n" + "| --- " * 4 + "|")
+    for name in ("validation", *SHARES):
+        told, turned, size = off(parts, FeatureViews.open(RUN, name))
+        print(f"| {name} | {told:.4f} | {turned:.4f} | {told / size:.1%} |", flush=True)
 
 
 def table() -> None:
@@ -320,4 +341,4 @@ def table() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(__doc__, stage(run, name=str, steps=600), stage(table))
+    run_stage(__doc__, stage(run, name=str, steps=600), stage(table), stage(seen, model="mini"))

@@ -9,7 +9,9 @@
     python recipes/mini_cpu.py choose                    # how to sample
     python recipes/mini_cpu.py sheet                     # figures and pictures on unseen objects
 
-Everything is kept under ``runs/mini``; a stage that is done is not done again.
+Everything is kept under ``runs/mini``; a stage that is done is not done again. To go on from the
+bundled model, ``encode`` takes the place of ``autoencoder``, and ``denoiser`` is told ``--init
+mini``. On processors with matrix units, ``--precision bf16 --compiled 1`` trains twice as fast.
 """
 
 import collections
@@ -150,23 +152,27 @@ def new_parts(vae: AutoencoderTiny) -> Components:
     )
 
 
-def denoiser(steps: int, init: str, precision: Precision, compiled: int) -> None:
+def denoiser(
+    steps: int, init: str, photos: int, targets: int, precision: Precision, compiled: int
+) -> None:
     """Train the denoiser, the image encoder and the projection."""
     torch.manual_seed(0)
     if init == "scratch":
         parts = new_parts(AutoencoderTiny.from_pretrained(RUN / "vae-final"))
     else:
         parts = open_model(init)
-    _train(parts, _config("mini", steps, precision, compiled), "denoiser")
+    rows = replace(PRESETS["mini"], photos=photos, targets=targets)
+    _train(parts, _sized(rows, steps, precision, compiled), "denoiser")
 
 
 def pictures(steps: int, init: str, precision: Precision, compiled: int) -> None:
     """Go on, with answers also decoded and compared as pictures; the decoder learns too."""
-    _train(open_model(init), _config("mini-pictures", steps, precision, compiled), "pictures")
+    config = _sized(PRESETS["mini-pictures"], steps, precision, compiled)
+    _train(open_model(init), config, "pictures")
 
 
-def _config(preset: str, steps: int, precision: Precision, compiled: int) -> TrainConfig:
-    return replace(PRESETS[preset], steps=steps, precision=precision, compiled=bool(compiled))
+def _sized(config: TrainConfig, steps: int, precision: Precision, compiled: int) -> TrainConfig:
+    return replace(config, steps=steps, precision=precision, compiled=bool(compiled))
 
 
 def _train(parts: Components, config: TrainConfig, name: str) -> None:
@@ -321,7 +327,15 @@ if __name__ == "__main__":
         stage(views, meshes=Path, procedural=21500),
         stage(autoencoder, steps=1700),
         stage(encode, model="mini"),
-        stage(denoiser, steps=10_000, init="scratch", precision="no", compiled=0),
+        stage(
+            denoiser,
+            steps=10_000,
+            init="scratch",
+            photos=PRESETS["mini"].photos,
+            targets=PRESETS["mini"].targets,
+            precision="no",
+            compiled=0,
+        ),
         stage(
             pictures,
             steps=1100,

@@ -121,3 +121,8 @@ def test_a_choice_is_trained_asked_and_told(recipe, capsys):
     *_, row = capsys.readouterr().out.strip().splitlines()
     assert row.startswith("| the first half at pure noise alone")
     assert row.count("|") == 8
+
+    recipe.seen("mini")
+    *_, row = capsys.readouterr().out.strip().splitlines()
+    assert row.startswith("| procedural | ")
+    assert row.endswith("% |")

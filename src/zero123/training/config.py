@@ -130,8 +130,8 @@ FINETUNE = replace(
 
 MINI = TrainConfig(
     steps=10_000,
-    photos=96,
-    targets=1,
+    photos=48,
+    targets=2,
     learning_rate=6e-4,
     projection_rate=6e-4,
     cooldown=0.4,
@@ -156,7 +156,6 @@ PRESETS: dict[str, TrainConfig] = {
         MINI,
         steps=1100,
         photos=32,
-        targets=2,
         learning_rate=4e-4,
         projection_rate=4e-4,
         warmup=40,
