@@ -46,10 +46,8 @@ def accelerate(pipe: Zero123Pipeline, plan: str | Plan = "exact") -> Zero123Pipe
     if plan.engine == "compiled" and torch._dynamo.config.disable:
         logger.warning("TORCH_COMPILE_DISABLE is set: nothing is compiled")
         plan = replace(plan, engine="eager")
+    plan = settled(plan, pipe.device)
     restore(pipe)
-    if plan.dtype == "half":
-        is_faster = half_for(pipe.device) == torch.bfloat16
-        plan = in_bfloat16(plan) if is_faster else replace(plan, dtype=None)
     with ExitStack() as undo:
         for switch in _switches(pipe, plan):
             undo.enter_context(switch)
@@ -57,6 +55,14 @@ def accelerate(pipe: Zero123Pipeline, plan: str | Plan = "exact") -> Zero123Pipe
         undo.enter_context(put(pipe, "tell", tell))
         tell.undo = undo.pop_all()
     return pipe
+
+
+def settled(plan: Plan, device: torch.device) -> Plan:
+    """The plan with "half" replaced by what it is on this machine."""
+    if plan.dtype != "half":
+        return plan
+    is_faster = half_for(device) == torch.bfloat16
+    return in_bfloat16(plan) if is_faster else replace(plan, dtype=None)
 
 
 def restore(pipe: Zero123Pipeline) -> Zero123Pipeline:
