@@ -19,7 +19,7 @@ MOVES = {
 }  # fmt: skip
 QUARTERS = {"left": (-90.0, 0.0), "right": (90.0, 0.0), "above": (0.0, 55.0), "below": (0.0, -55.0)}
 OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
-UNDER_TRAINED = pytest.mark.xfail(reason="the bundled model is under-trained: see its model card")
+TOO_SMALL = pytest.mark.xfail(reason="the bundled model is too small: see its model card")
 
 Errors: TypeAlias = dict[tuple[str, str], np.ndarray]
 """By wanted and shown move: how far each object's view is from the true one."""
@@ -69,8 +69,8 @@ def test_a_view_is_nearer_to_the_wanted_side_than_to_the_opposite_one(usual, wan
 @pytest.mark.parametrize(
     "wanted",
     [
-        pytest.param("left", marks=UNDER_TRAINED),
-        pytest.param("right", marks=UNDER_TRAINED),
+        pytest.param("left", marks=TOO_SMALL),
+        pytest.param("right", marks=TOO_SMALL),
         "above",
         "below",
     ],
