@@ -3,16 +3,20 @@
     python recipes/ablations.py run --name base    # or another of CHOICES
     python recipes/ablations.py table              # of all that have run, as Markdown
     python recipes/ablations.py seen               # is the bundled model better where it learnt?
+    python recipes/ablations.py where              # what does it miss, near and far?
+    python recipes/ablations.py resolution --meshes FOLDER    # 128 pixels or 256?
 
 Run ``views`` and ``autoencoder`` of ``mini_cpu.py`` before. Every run starts from fresh weights, on
 one core, draws the same photos and views in the same order, and is asked the same questions about
 the validation meshes.
 """
 
+import itertools
 import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,36 +25,35 @@ import torch
 from diffusers import AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
 from jaxtyping import Float
-from mini_cpu import RUN, new_parts
+from mini_cpu import ATTENTION, LARGER, RUN, Precision, compare, new_parts, write_latents
 from stages import run_stage, stage
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from transformers.models.clip.modeling_clip import CLIPVisionModelOutput
 
+from zero123.data.views import ViewSet
 from zero123.evaluation.backbones import EFFICIENTNET_LITE0, Backbones
 from zero123.evaluation.features import efficientnet_lite0
 from zero123.geometry import FIELD_OF_VIEW
 from zero123.images import write_text
-from zero123.models import PoseProjection, condition, sweep_channels
+from zero123.models import PhotoFeatures, PoseProjection, condition, embed_photos, sweep_channels
 from zero123.models.condition import CLIP_MEAN, CLIP_STD
 from zero123.models.sweeping import DISTANCE
 from zero123.pipeline import Zero123Pipeline
+from zero123.training.autoencoder import PatchEncoder
 from zero123.training.checkpoints import checkpoints, load_checkpoint
 from zero123.training.config import PRESETS
 from zero123.training.features import FeatureViews
 from zero123.training.loop import Share, batch_of, take_average, train
 from zero123.training.mini import IMAGE_SIZE, LATENT_CHANNELS, mini_projection, mini_unet
-from zero123.training.sets import SHARES
+from zero123.training.objective import answer_views
+from zero123.training.sets import SHARES, VIEWS, is_held, make_views, painters
 from zero123.training.student import Student
 from zero123.training.watch import look, questions
 from zero123.weights import Components, Settings, open_model
 
 OUT = Path("runs/ablations")
 BASE = replace(PRESETS["mini"], photos=6, targets=4, last=0.5)
-ATTENTION = {
-    "down_block_types": ("CrossAttnDownBlock2D",) * 3,
-    "up_block_types": ("CrossAttnUpBlock2D",) * 3,
-}
 
 
 @dataclass(frozen=True)
@@ -230,6 +233,10 @@ CHOICES = {
     ),
     "attention at 16": Choice("attention at 16×16 too", _unet(**ATTENTION)),
     "wider below": Choice("384 channels at 4×4", _unet(block_out_channels=(64, 128, 384))),
+    "larger": Choice(
+        "twice the denoiser: that, two layers a block, two transformer layers from 8×8 down",
+        _unet(**LARGER),
+    ),
     "deeper encoder": Choice("8 layers in the image encoder, not 4", deeper_encoder),
     "no pure noise": Choice("no rows at pure noise beyond the draw's", phases=({"last": 0.0},)),
     "pure noise first": Choice(
@@ -324,6 +331,82 @@ def seen(model: str) -> None:
         print(f"| {name} | {told:.4f} | {turned:.4f} | {told / size:.1%} |", flush=True)
 
 
+TURNS, CLIMBS = (0, 15, 45, 90, 181), (0, 5, 20, 181)
+"""Degrees between which ``where`` counts."""
+FLAT = 3
+"""So many first numbers of a latent are the patch's mean colour, see ``PatchEncoder.fit``."""
+
+
+@torch.no_grad()
+def where(model: str, batches: int) -> None:
+    """Print what a model misses of the validation meshes, by how far the camera goes."""
+    torch.set_num_threads(1)
+    parts, data = open_model(model), FeatureViews.open(RUN, "validation")
+    alike = replace(data, views=replace(data.views, weights=None))
+    asks = replace(BASE, near=0.5, level=0.4, last=1.0, drop_share=0.0, targets=4, seed=0)
+    student, scale = Student(parts, asks), parts.vae.config.scaling_factor
+    missed, size, moves = [], [], []
+    for number in range(batches):
+        batch = batch_of([Share(alike)], student, scale, (0, 0, number), range(8))
+        embedding = embed_photos(parts.image_encoder, batch.photos).repeat_interleave(4, 0)
+        photos = PhotoFeatures(embedding, batch.photo_latents.repeat_interleave(4, 0))
+        answer = answer_views(
+            parts.unet,
+            parts.projection,
+            parts.scheduler,
+            batch.targets,
+            photos,
+            batch.pose,
+            batch.draws,
+        )
+        missed.append((answer.latents - batch.targets).square().sum((2, 3)))
+        size.append(batch.targets.square().sum((2, 3)))
+        turn = torch.atan2(batch.pose[:, 1], batch.pose[:, 2])
+        moves.append(torch.stack([turn, batch.pose[:, 0]], 1).rad2deg().abs())
+    off, of, (turns, climbs) = torch.cat(missed), torch.cat(size), torch.cat(moves).T
+    print("| turn | climb | views | mean colours | what is finer |\n" + "| --- " * 5 + "|")
+    for (left, right), (low, high) in itertools.product(pairwise(TURNS), pairwise(CLIMBS)):
+        here = (turns >= left) & (turns < right) & (climbs >= low) & (climbs < high)
+        shares = [
+            f"{float(off[here][:, part].sum() / of[here][:, part].sum()):.0%}"
+            for part in (slice(FLAT), slice(FLAT, None))
+        ]
+        ways = f"{left}–{right}° | {low}–{high}° | {int(here.sum())}"
+        print(f"| {ways} | " + " | ".join(shares) + " |")
+
+
+def resolution(meshes: Path, objects: int, steps: int, precision: Precision) -> None:
+    """Train at 128 and at 256 pixels on the same views of some meshes; print figures at 256.
+
+    Four times the pixels take four times as long: so at 128 also with four times the steps.
+    """
+    torch.set_num_threads(1)
+    files = sorted(meshes.rglob("*.glb"))
+    kept = [str(file) for file in files if not is_held(file)]
+    some = np.random.default_rng(0).permutation(kept)[:objects].tolist()
+    held = [str(file) for file in files if is_held(file)]
+    encoder = PatchEncoder.read(open_model("mini").vae)
+    with painters(1) as pool:
+        for size in (IMAGE_SIZE, 2 * IMAGE_SIZE):
+            for kind, sources in (("meshes", some), ("validation", held)):
+                make_views(pool, RUN, f"{kind}-{size}", sources, VIEWS[kind], size=size)
+                write_latents(encoder, f"{kind}-{size}")
+    models = {}
+    for size, times in ((IMAGE_SIZE, 1), (2 * IMAGE_SIZE, 1), (IMAGE_SIZE, 4)):
+        name = f"{size} px, {times * steps} steps"
+        config = replace(BASE, steps=times * steps, precision=precision)
+        torch.manual_seed(config.seed)
+        parts = new_parts(open_model("mini").vae)
+        parts = replace(parts, unet=mini_unet(sample_size=size // 8))
+        student, started = Student(parts, config), time.process_time()
+        shares = [Share(FeatureViews.open(RUN, f"meshes-{size}"))]
+        train(student, parts.vae.config.scaling_factor, shares, OUT / name)
+        take_average(student, load_checkpoint(checkpoints(OUT / name)[-1]))
+        minutes = (time.process_time() - started) / 60
+        models[f"{name}, {minutes:.0f} CPU-min"] = parts
+    compare(models, ViewSet.open(RUN, f"validation-{2 * IMAGE_SIZE}"), len(held))
+
+
 def table() -> None:
     """Print what has run."""
     print(
@@ -341,4 +424,11 @@ def table() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(__doc__, stage(run, name=str, steps=600), stage(table), stage(seen, model="mini"))
+    run_stage(
+        __doc__,
+        stage(run, name=str, steps=600),
+        stage(table),
+        stage(seen, model="mini"),
+        stage(where, model="mini", batches=160),
+        stage(resolution, meshes=Path, objects=600, steps=300, precision="bf16"),
+    )

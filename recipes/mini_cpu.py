@@ -26,7 +26,8 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
-from diffusers import AutoencoderTiny
+from diffusers import AutoencoderTiny, UNet2DConditionModel
+from grow import grown
 from PIL import Image
 from stages import run_stage, stage
 from torch import nn
@@ -65,6 +66,13 @@ from zero123.training.student import Student
 from zero123.weights import Components, Settings, open_model, save_model
 
 RUN = Path("runs/mini")
+ATTENTION = {
+    "down_block_types": ("CrossAttnDownBlock2D",) * 3,
+    "up_block_types": ("CrossAttnUpBlock2D",) * 3,
+}
+"""Attention at 16×16 too."""
+LARGER = ATTENTION | {"layers_per_block": 2, "transformer_layers_per_block": (1, 2, 2)}
+"""A denoiser of 23 M parameters, of mini's widths."""
 Precision: TypeAlias = Literal["no", "bf16"]
 
 
@@ -153,14 +161,22 @@ def new_parts(vae: AutoencoderTiny) -> Components:
 
 
 def denoiser(
-    steps: int, init: str, photos: int, targets: int, precision: Precision, compiled: int
+    steps: int,
+    init: str,
+    larger: int,
+    photos: int,
+    targets: int,
+    precision: Precision,
+    compiled: int,
 ) -> None:
-    """Train the denoiser, the image encoder and the projection."""
+    """Train the denoiser, the image encoder and the projection; ``larger`` enlarges it first."""
     torch.manual_seed(0)
     if init == "scratch":
         parts = new_parts(AutoencoderTiny.from_pretrained(RUN / "vae-final"))
     else:
         parts = open_model(init)
+    if larger:
+        parts = replace(parts, unet=grown(parts.unet, mini_unet(**LARGER)))
     rows = replace(PRESETS["mini"], photos=photos, targets=targets)
     _train(parts, _sized(rows, steps, precision, compiled), "denoiser")
 
@@ -177,6 +193,7 @@ def _sized(config: TrainConfig, steps: int, precision: Precision, compiled: int)
 
 def _train(parts: Components, config: TrainConfig, name: str) -> None:
     torch.set_num_threads(1)
+    parts.unet.save_config(RUN / f"{name}-unet")
     student = Student(parts, config)
     shares = [Share(FeatureViews.open(RUN, name), weight) for name, weight in SHARES.items()]
     log = (RUN / f"{name}.jsonl").open("a", buffering=1)
@@ -200,7 +217,9 @@ def export(name: str, start: str, kept: float) -> None:
     config = noted_config(RUN / name)
     if config is None:
         raise SystemExit(f"{RUN / name} holds no run: train it first")
+    size = UNet2DConditionModel.load_config(RUN / f"{name}-unet")
     parts = new_parts(AutoencoderTiny.from_pretrained(RUN / "vae-final"))
+    parts = replace(parts, unet=UNet2DConditionModel.from_config(size))
     student = Student(parts, replace(config, compiled=False))
     take_average(student, load_checkpoint(checkpoints(RUN / name)[-1]))
     if kept:
@@ -275,19 +294,27 @@ def choose(model: str, objects: int, augment: float) -> None:
 
     A share of their photos, ``augment``, is made to look as people's do.
     """
-    parts, judges = open_model(model), collect_tools(download=True).judges
-    ways = [replace(parts.settings, steps=steps, guidance=by) for steps, by in SETTINGS]
-    candidates = baselines() + [
-        from_pipeline(
-            f"{way.steps} steps, guidance {way.guidance}",
-            Zero123Pipeline.of_parts(replace(parts, settings=way)),
-            "default",
+    parts = open_model(model)
+    ways = {
+        f"{steps} steps, guidance {by}": replace(
+            parts, settings=replace(parts.settings, steps=steps, guidance=by)
         )
-        for way in ways
+        for steps, by in SETTINGS
+    }
+    compare(ways, ViewSet.open(RUN, "validation"), objects, augment)
+
+
+def compare(
+    models: dict[str, Components], data: ViewSet, objects: int, augment: float = 0.0
+) -> None:
+    """Print figures of models on objects of a set, after those of guesses, as Markdown."""
+    candidates = baselines() + [
+        from_pipeline(name, Zero123Pipeline.of_parts(parts), "default")
+        for name, parts in models.items()
     ]
-    data = ViewSet.open(RUN, "validation")
     chosen = np.random.default_rng(0).permutation(len(data))[:objects].tolist()
     scenes = [_scene(data, item, augment) for item in chosen]
+    judges = collect_tools(download=True).judges
     scorers = [[judge.look_at(scene) for judge in judges] for scene in scenes]
     titles = [metric.title for judge in judges for metric in judge.metrics]
     print("| way | " + " | ".join(titles) + " |\n" + "| --- " * (1 + len(titles)) + "|")
@@ -331,6 +358,7 @@ if __name__ == "__main__":
             denoiser,
             steps=10_000,
             init="scratch",
+            larger=0,
             photos=PRESETS["mini"].photos,
             targets=PRESETS["mini"].targets,
             precision="no",

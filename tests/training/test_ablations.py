@@ -7,8 +7,10 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
+import trimesh
 
 from zero123.geometry import Camera, Orbit, pose_token
 from zero123.models import condition
@@ -30,7 +32,7 @@ from zero123.weights import Components, Settings
 RECIPES = Path(__file__).parents[2] / "recipes"
 CHOICES = (
     "base", "another seed", "no sweep", "rays", "token alone", "attention at 16", "wider below",
-    "deeper encoder", "no pure noise", "pure noise first", "any targets", "one target",
+    "larger", "deeper encoder", "no pure noise", "pure noise first", "any targets", "one target",
     "pictures", "augment", "ready features", "patches", "flow matching", "meshes alone",
     "made-up alone",
     "half the rate", "twice the rate",
@@ -127,3 +129,41 @@ def test_a_choice_is_trained_asked_and_told(recipe, capsys, monkeypatch):
     *_, row = capsys.readouterr().out.strip().splitlines()
     assert row.startswith("| validation | ")
     assert row.endswith("% |")
+
+    recipe.where("mini", 2)
+    _, _, *rows = capsys.readouterr().out.strip().splitlines()
+    assert [row.split(" | ")[0] for row in rows[::3]] == [
+        "| 0–15°",
+        "| 15–45°",
+        "| 45–90°",
+        "| 90–181°",
+    ]
+    counts = [int(row.split(" | ")[2]) for row in rows]
+    assert sum(counts) == 2 * 32
+
+
+def test_the_same_views_are_learnt_at_both_sizes(recipe, monkeypatch, tmp_path):
+    files = [tmp_path / f"box {number}.glb" for number in range(200)]
+    held = next(file for file in files if recipe.is_held(file))
+    kept = [file for file in files if not recipe.is_held(file)][:2]
+    for number, file in enumerate((held, *kept)):
+        trimesh.creation.box(extents=(1, 0.5, 0.3 + 0.2 * number)).export(file)
+    seen = {}
+    monkeypatch.setattr(recipe, "painters", ThreadPool)
+    monkeypatch.setattr(recipe, "BASE", replace(recipe.BASE, photos=1, targets=1))
+    monkeypatch.setattr(recipe, "VIEWS", {"meshes": 4, "validation": 4})
+    monkeypatch.setattr(recipe, "compare", lambda models, data, _: seen.update(models, data=data))
+    recipe.resolution(tmp_path, 2, 1, "no")
+
+    small, large = (ViewSet.open(recipe.RUN, f"meshes-{size}") for size in (128, 256))
+    assert (small.orbits == large.orbits).all()
+    halved = large.images.reshape(2, 4, 128, 2, 128, 2, 3).mean(axis=(3, 5))
+    assert np.abs(halved - small.images).mean() < 1
+    assert seen.pop("data").images.shape == (1, 4, 256, 256, 3)
+    sizes = {name.split(", ")[0]: parts.unet.config.sample_size for name, parts in seen.items()}
+    assert sizes == {"128 px": 16, "256 px": 32}
+    assert [name.rsplit(", ", 1)[0] for name in seen] == [
+        "128 px, 1 steps",
+        "256 px, 1 steps",
+        "128 px, 4 steps",
+    ]

@@ -68,6 +68,7 @@ def make_views(
     sources: list[str],
     num_views: int,
     say: Callable[[str], None] = print,
+    size: int = IMAGE_SIZE,
 ) -> None:
     """Render every source from random seats, in random light, into one set, as ``ViewSet`` opens.
 
@@ -81,6 +82,7 @@ def make_views(
         sources: what ``open_source`` takes.
         num_views: of each.
         say: called with a sentence for each that cannot be drawn.
+        size: of the pictures, pixels; it does not change what they show.
 
     Raises:
         ValueError: if nothing is left.
@@ -88,12 +90,12 @@ def make_views(
     if _is_whole(folder, name):
         return
     folder.mkdir(parents=True, exist_ok=True)
-    shape = (len(sources), num_views, IMAGE_SIZE, IMAGE_SIZE, 3)
+    shape = (len(sources), num_views, size, size, 3)
     partial = folder / f"{name}.images.partial.npy"
     pictures = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
     names: list[str] = []
     seats: list[Float32[np.ndarray, "views 3"]] = []
-    drawing = functools.partial(_drawn, num_views=num_views)
+    drawing = functools.partial(_drawn, num_views=num_views, size=size)
     for source, made in zip(sources, pool.imap(drawing, sources, chunksize=8), strict=True):
         if isinstance(made, MeshError):
             say(f"skipped {source}: {made}")
@@ -157,7 +159,7 @@ def _finish(folder: Path, name: str, orbits: Float32[np.ndarray, "objects views 
 
 
 def _drawn(
-    name: str, num_views: int
+    name: str, num_views: int, size: int
 ) -> tuple[UInt8[np.ndarray, "views H W 3"], Float32[np.ndarray, "views 3"]] | MeshError:
     """Pictures on white and seats; or why there are none: errors do not stop the others."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
@@ -166,6 +168,6 @@ def _drawn(
     except MeshError as problem:
         return problem
     orbits = sample_orbits(rng, num_views)
-    pictures = render(mesh, orbits, IMAGE_SIZE, sample_lighting(rng))
+    pictures = render(mesh, orbits, size, sample_lighting(rng))
     seats = np.array([[o.polar, o.azimuth, o.radius] for o in orbits], dtype=np.float32)
     return ViewSet.on_white(pictures), seats
