@@ -21,6 +21,8 @@ from zero123.models import Condition, PoseProjection, clip_pixels, predict
 from zero123.pipeline import original_timesteps
 from zero123.pipeline.asked import read_poses
 from zero123.pipeline.sampling import Sampling
+from zero123.training.mini import mini_scheduler
+from zero123.weights import Settings
 
 SIZE = 32
 
@@ -81,6 +83,17 @@ def photo(seed: int = 0, size: int = SIZE) -> np.ndarray:
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def test_from_no_signal_all_of_eta_leaves_numbers():
+    sample = torch.ones(1, 4, 2, 2)
+    for steps in range(1, 101):
+        sampling = Sampling.chosen(None, steps, 1.0, 1.0, Settings(), mini_scheduler())
+        scheduler, timesteps = sampling.start()
+        options = sampling.options([torch.Generator()])
+        for timestep in timesteps[:2]:
+            made = scheduler.step(sample, timestep, sample, **options).prev_sample
+            assert made.isfinite().all(), f"{steps} steps, at {timestep}"
 
 
 class TestEqualsTheOriginal:

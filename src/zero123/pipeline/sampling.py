@@ -16,6 +16,7 @@ from zero123.weights import Settings
 Preset: TypeAlias = Literal["default", "original"]
 PRESETS: tuple[Preset, ...] = ("default", "original")
 
+_MOST_ETA = 1 - 1e-6
 _ORIGINAL = Settings(steps=50, guidance=3.0, eta=1.0)
 
 
@@ -91,7 +92,11 @@ class Sampling:
     def options(self, generators: list[torch.Generator]) -> dict[str, Any]:
         """Say to ``scheduler.step`` what this scheduler understands."""
         known = inspect.signature(self.scheduler.step).parameters
-        said = {"generator": generators, "eta": self.eta}
+        eta = self.eta
+        if eta is not None and float(self.scheduler.alphas_cumprod[-1]) == 0:
+            # from no signal, all of it leaves nothing for the direction; by rounding less: NaN
+            eta = min(eta, _MOST_ETA)
+        said = {"generator": generators, "eta": eta}
         return {name: value for name, value in said.items() if name in known}
 
 
