@@ -234,7 +234,7 @@ CHOICES = {
     "attention at 16": Choice("attention at 16×16 too", _unet(**ATTENTION)),
     "wider below": Choice("384 channels at 4×4", _unet(block_out_channels=(64, 128, 384))),
     "larger": Choice(
-        "twice the denoiser: that, two layers a block, two transformer layers from 8×8 down",
+        "twice the denoiser: two layers a block, attention at 16×16, two in each from 8×8 down",
         _unet(**LARGER),
     ),
     "deeper encoder": Choice("8 layers in the image encoder, not 4", deeper_encoder),
