@@ -57,7 +57,8 @@ def test_every_published_layout_gives_the_same_answers_without_noise(layout, mod
         assert same_weights(loaded, model, tolerance=1e-3)
     else:
         assert same_weights(loaded, model)
-        assert all(map(torch.equal, answers(loaded), answers(model)))
+        # the same numbers elsewhere in memory: some processors then sum in another order
+        torch.testing.assert_close(answers(loaded), answers(model), atol=1e-5, rtol=1e-5)
     assert same_settings(loaded.scheduler, model.scheduler)
     assert not any(network.training for network in loaded.networks.values())
     assert {p.dtype for p in loaded.unet.parameters()} == {torch.float32}
