@@ -35,7 +35,13 @@ def same_settings(ours: SchedulerMixin, theirs: SchedulerMixin) -> bool:
 
 @torch.no_grad()
 def answers(model: Components) -> list[torch.Tensor]:
-    """What every network of the golden model says to the same question."""
+    """What every network of the golden model says to the same question.
+
+    Of weights that lie in a file at odd addresses, some processors sum in another order.
+    """
+    for network in model.networks.values():
+        for parameter in network.parameters():
+            parameter.data = parameter.data.clone()
     noise = torch.Generator().manual_seed(0)
     latent = torch.randn(1, 8, 16, 16, generator=noise)
     context = torch.randn(1, 1, 64, generator=noise)
@@ -57,8 +63,7 @@ def test_every_published_layout_gives_the_same_answers_without_noise(layout, mod
         assert same_weights(loaded, model, tolerance=1e-3)
     else:
         assert same_weights(loaded, model)
-        # the same numbers elsewhere in memory: some processors then sum in another order
-        torch.testing.assert_close(answers(loaded), answers(model), atol=1e-5, rtol=1e-5)
+        assert all(map(torch.equal, answers(loaded), answers(model)))
     assert same_settings(loaded.scheduler, model.scheduler)
     assert not any(network.training for network in loaded.networks.values())
     assert {p.dtype for p in loaded.unet.parameters()} == {torch.float32}
