@@ -24,7 +24,7 @@ SEAT = Orbit(math.radians(70), math.radians(-60), 1.85)
 TURNS = (30, 45, 60, 90)
 """Degrees to either side."""
 UNSEEN = range(1_000_000, 1_000_040)
-"""Made-up objects: the recipe trains on those below 21500."""
+"""Made-up objects: the recipe trains on those below 30500."""
 
 
 def objects(meshes: Path | None) -> Iterator[Mesh]:

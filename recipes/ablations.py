@@ -50,10 +50,12 @@ from zero123.training.objective import answer_views
 from zero123.training.sets import SHARES, VIEWS, is_held, make_views, painters
 from zero123.training.student import Student
 from zero123.training.watch import look, questions
-from zero123.weights import Components, Settings, open_model
+from zero123.weights import Components, open_model
 
 OUT = Path("runs/ablations")
-BASE = replace(PRESETS["mini"], photos=6, targets=4, last=0.5)
+BASE = replace(
+    PRESETS["mini"], photos=6, targets=4, last=0.5, muon=False, learning_rate=6e-4, untold=0.0
+)
 
 
 @dataclass(frozen=True)
@@ -225,6 +227,9 @@ def straight(parts: Components) -> Components:
 CHOICES = {
     "base": Choice("the recipe"),
     "another seed": Choice("the recipe, another seed", phases=({"seed": 1},)),
+    "height untold": Choice(
+        "not told from how high the photo was taken", phases=({"untold": 1.0},)
+    ),
     "no sweep": Choice("without the sweep", without_sweep),
     "rays": Choice("Plücker rays in place of the sweep", told_rays),
     "token alone": Choice(
@@ -257,6 +262,10 @@ CHOICES = {
     "flow matching": Choice("flow matching", straight),
     "meshes alone": Choice("meshes alone", shares={"meshes": 0.6, "mirrored": 0.4}),
     "made-up alone": Choice("made-up objects alone", shares={"procedural": 1.0}),
+    "muon": Choice(
+        "Muon in AdamW's place, at three times the rate",
+        phases=({"muon": True, "learning_rate": 1.8e-3},),
+    ),
     "half the rate": Choice("learning rate 3e-4", phases=({"learning_rate": 3e-4},)),
     "twice the rate": Choice("learning rate 1.2e-3", phases=({"learning_rate": 1.2e-3},)),
 }
@@ -288,7 +297,7 @@ def run(name: str, steps: int) -> None:
 def asked(parts: Components) -> dict[str, float]:
     """One step's views of validation meshes; and what the answer from pure noise is off."""
     data = FeatureViews.open(RUN, "validation")
-    pipe = Zero123Pipeline.of_parts(replace(parts, settings=Settings(steps=1, guidance=1.0)))
+    pipe = Zero123Pipeline.of_parts(parts)
     pipe.set_progress_bar_config(disable=True)
     figures, _ = look(pipe, questions(data, len(data.views), 0))
     told, turned, _ = off(parts, data)
@@ -313,7 +322,9 @@ def off(parts: Components, data: FeatureViews) -> tuple[float, float, float]:
     alike, figures = replace(data, views=replace(data.views, weights=None)), []
     for number in range(40):
         batch = batch_of([Share(alike)], student, scale, (0, 0, number), range(8))
-        mirrored = replace(batch, pose=batch.pose * torch.tensor([1.0, -1.0, 1.0, 1.0]))
+        other_way = torch.ones_like(batch.pose)
+        other_way[:, 1] = -1
+        mirrored = replace(batch, pose=batch.pose * other_way)
         with torch.no_grad():
             losses = float(student(batch)), float(student(mirrored))
         figures.append((*losses, float(batch.targets.square().mean())))

@@ -76,13 +76,16 @@ LARGER = ATTENTION | {"layers_per_block": 2, "transformer_layers_per_block": (1,
 Precision: TypeAlias = Literal["no", "bf16"]
 
 
-def views(meshes: Path, procedural: int) -> None:
-    """Render the sets: meshes to train on, also mirrored, made-up objects, validation meshes."""
+def views(meshes: Path, procedural: int, first: int) -> None:
+    """Render the sets: meshes to train on, also mirrored, made-up objects, validation meshes.
+
+    The made-up objects are those from number ``first`` on.
+    """
     files = sorted(meshes.rglob("*.glb"))
     sources = {
         "validation": [str(file) for file in files if is_held(file)],
         "meshes": [str(file) for file in files if not is_held(file)],
-        "procedural": [f"procedural:{seed}" for seed in range(procedural)],
+        "procedural": [f"procedural:{first + seed}" for seed in range(procedural)],
     }
     with painters(2) as pool:
         for name, names in sources.items():
@@ -156,7 +159,7 @@ def new_parts(vae: AutoencoderTiny) -> Components:
         image_encoder=mini_image_encoder(),
         projection=mini_projection(),
         scheduler=mini_scheduler(),
-        settings=Settings(steps=1, guidance=1.0, eta=0.0, name="mini", licence="MIT"),
+        settings=Settings("zero123-polar", 1, guidance=1.0, eta=0.0, name="mini", licence="MIT"),
     )
 
 
@@ -351,7 +354,7 @@ def _scene(data: ViewSet, item: int, augment: float) -> Scene:
 if __name__ == "__main__":
     run_stage(
         __doc__,
-        stage(views, meshes=Path, procedural=21500),
+        stage(views, meshes=Path, procedural=21500, first=0),
         stage(autoencoder, steps=1700),
         stage(encode, model="mini"),
         stage(

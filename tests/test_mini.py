@@ -12,7 +12,7 @@ from zero123.data import Lighting, procedural_mesh, render
 from zero123.data.views import ViewSet
 from zero123.geometry import Orbit
 
-UNSEEN = 1_000_000  # first of the seeds; the recipe trains on those below 21500
+UNSEEN = 1_000_000  # first of the seeds; the recipe trains on those below 30500
 MOVES = {
     "left": (-30.0, 0.0), "right": (30.0, 0.0), "far left": (-60.0, 0.0), "far right": (60.0, 0.0),
     "above": (0.0, 55.0), "below": (0.0, -55.0),

@@ -17,12 +17,13 @@ from PIL import Image
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from zero123 import Zero123Pipeline
+from zero123.geometry import UNTOLD
 from zero123.models import Condition, PoseProjection, clip_pixels, predict
 from zero123.pipeline import original_timesteps
 from zero123.pipeline.asked import read_poses
 from zero123.pipeline.sampling import Sampling
 from zero123.training.mini import mini_scheduler
-from zero123.weights import Settings
+from zero123.weights import Settings, WeightsError
 
 SIZE = 32
 
@@ -393,6 +394,47 @@ class TestStableZero123:
     def test_a_distance_is_refused(self, stable):
         with pytest.raises(ValueError, match="cannot change the distance"):
             stable(photo(), 30, distance=0.1, image_elevation=0)
+
+
+class TestAModelThatTakesTheHeight:
+    """Distance and the photo's own polar angle, as mini."""
+
+    @pytest.fixture
+    def told(self, tiny, tmp_path) -> Zero123Pipeline:
+        parts = {name: getattr(tiny, name) for name in ("vae", "image_encoder", "unet")}
+        projection = PoseProjection(embed_dim=16, context_dim=16, pose_dim=5).eval()
+        torch.nn.init.normal_(projection.projection.weight, generator=torch.manual_seed(0))
+        Zero123Pipeline(
+            **parts,
+            cc_projection=projection,
+            scheduler=tiny.scheduler,
+            pose_encoding="zero123-polar",
+            steps=2,
+        ).save_pretrained(tmp_path / "told")
+        pipe = Zero123Pipeline.from_pretrained(tmp_path / "told")
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    def test_it_is_a_fifth_number_and_need_not_be_said(self):
+        (pose,) = read_poses(90, 10, 0.2, image_elevation=20, encoding="zero123-polar")
+        expected = [-math.radians(10), 1, 0, 0.2, math.radians(70)]
+        assert pose.tolist() == pytest.approx(expected, abs=1e-6)
+        (pose,) = read_poses(90, 10, 0.2, image_elevation=None, encoding="zero123-polar")
+        assert pose.tolist() == pytest.approx([*expected[:4], UNTOLD], abs=1e-6)
+
+    def test_it_changes_the_view_beside_a_distance(self, told):
+        def view(**said) -> np.ndarray:
+            noise = torch.Generator().manual_seed(0)
+            return told(photo(), 30, distance=0.1, generator=noise, output_type="np", **said).images
+
+        untold, *heights = view(), view(image_elevation=0), view(image_elevation=40)
+        assert np.array_equal(untold, view())
+        assert all(np.abs(height - untold).max() > 1e-3 for height in heights)
+        assert np.abs(heights[0] - heights[1]).max() > 1e-3
+
+    def test_other_numbers_than_the_projection_takes_are_refused(self, told, tmp_path):
+        with pytest.raises(WeightsError, match="takes 5 pose numbers, but zero123 gives 4"):
+            Zero123Pipeline.from_pretrained(tmp_path / "told", pose_encoding="zero123")
 
 
 BAD_CALLS = {

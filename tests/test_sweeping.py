@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from zero123.geometry import Camera, Orbit, pose_token
+from zero123.geometry import UNTOLD, Camera, Orbit, pose_token
 from zero123.models import PhotoFeatures, PoseProjection, sweep, sweep_channels
 from zero123.models.sweeping import BODIES, DISTANCE, ELEVATIONS
 from zero123.weights import WeightsError, open_model, save_model, to_original
@@ -44,6 +44,32 @@ def test_a_painted_body_looks_as_it_truly_does(number, height, move):
     assert (part[:3] - truth).abs()[:, faced].mean() < 0.02
     unmoved = (photo - truth).abs()[:, faced].mean()
     assert (part[:3] - truth).abs()[:, faced].mean() < 0.25 * unmoved
+
+
+@pytest.mark.parametrize("number", range(len(BODIES)))
+def test_a_told_height_takes_the_place_of_both_that_are_tried(number):
+    photo_seat = Orbit(math.pi / 2 - math.radians(25), 0.7, DISTANCE)
+    seat = photo_seat.moved(math.radians(20), math.radians(30))
+    photo, _ = seen(photo_seat, *BODIES[number])
+    truth, hit = seen(seat, *BODIES[number])
+    told = pose_token(photo_seat, seat, "zero123-polar")[None]
+    parts = sweep(photo[None], told)[0].view(len(ELEVATIONS), len(BODIES), 4, SIZE, SIZE)
+    assert torch.equal(*parts)
+    part = parts[0, number]
+    faced = hit & (part[3] > 0.4)
+    assert faced.sum() > 60
+    assert (part[:3] - truth).abs()[:, faced].mean() < 0.02
+
+
+def test_an_untold_height_is_tried_as_by_a_model_that_takes_none():
+    photos, seats = torch.rand(2, 4, 8, 8), (Orbit(1.2, 0.0, 1.8), Orbit(0.9, 0.5, 1.7))
+    plain, told = (
+        pose_token(*seats, encoding)[None].repeat(2, 1) for encoding in ("zero123", "zero123-polar")
+    )
+    told[0, -1] = UNTOLD
+    swept = sweep(photos, told)
+    assert torch.equal(swept[0], sweep(photos, plain)[0])
+    assert not torch.allclose(swept[1], sweep(photos, plain)[1], atol=0.1)
 
 
 def test_without_a_move_it_is_the_photo():

@@ -1,5 +1,5 @@
 import math
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pycolmap  # COLMAP's own reader
@@ -13,6 +13,7 @@ from zero123.geometry import (
     PORT_SIGNS,
     Camera,
     Orbit,
+    PoseEncoding,
     Rigid,
     colmap_model,
     move_token,
@@ -112,6 +113,15 @@ def test_positive_azimuth_moves_the_camera_to_its_own_right():
 def test_from_above_is_a_negative_polar_number():
     seat = Orbit(math.pi / 2, 0.0, 1.5)
     assert float(pose_token(seat, seat.moved(0.3, 0.0))[0]) == pytest.approx(-0.3)
+
+
+def test_models_are_told_the_photos_polar_angle_instead_of_the_distance_or_too():
+    photo, wanted = Orbit(1.2, 0.3, 1.8), Orbit(0.9, 0.3, 1.6)
+    told = {encoding: pose_token(photo, wanted, encoding) for encoding in get_args(PoseEncoding)}
+    alike = torch.tensor([-0.3, 0.0, 1.0])
+    assert close(told["zero123"], torch.cat([alike, torch.tensor([-0.2])]), 1e-6)
+    assert close(told["stable-zero123"], torch.cat([alike, torch.tensor([1.2])]), 1e-6)
+    assert close(told["zero123-polar"], torch.cat([alike, torch.tensor([-0.2, 1.2])]), 1e-6)
 
 
 def test_the_lens_has_the_published_focal_lengths():

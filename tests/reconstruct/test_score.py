@@ -46,7 +46,8 @@ def test_the_denoiser_is_what_the_scheduler_makes_of_the_network(source, golden)
     noisy = latents + sigma * torch.randn_like(latents)
 
     scaled = noisy / (1 + sigma**2) ** 0.5
-    condition = scorer.features.seen_from(pose_token(LEVEL, seat)[None], [0], pipe.cc_projection)
+    pose = pose_token(LEVEL, seat, pipe.settings.pose_encoding)
+    condition = scorer.features.seen_from(pose[None], [0], pipe.cc_projection)
     with torch.no_grad():
         answer = predict(pipe.unet, scaled, torch.tensor(timestep), condition, 3.0)
     scheduler = DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False)

@@ -13,7 +13,8 @@ import torch
 from tests.training.conftest import TINY, tiny_data, tiny_parts
 
 from zero123.data.views import Leaning, draw_pairs
-from zero123.models import embed_photos, encode_latents
+from zero123.geometry import UNTOLD
+from zero123.models import PoseProjection, embed_photos, encode_latents
 from zero123.training.checkpoints import CheckpointError, checkpoints, load_checkpoint
 from zero123.training.config import PRESETS, TrainConfig
 from zero123.training.loop import MAX_SKIPS, Share, TrainingError, batch_of, rate_factor, train
@@ -238,6 +239,27 @@ def test_augmented_photos_are_encoded_in_the_step_and_targets_stay():
     )
     with torch.no_grad():
         assert float(student(batch)) == pytest.approx(float(usual(known)), rel=1e-5)
+
+
+def test_a_share_of_the_photos_does_not_say_from_how_high_it_was_taken():
+    parts = tiny_parts()
+    plain = Student(parts, TINY)
+    parts = replace(
+        parts,
+        projection=PoseProjection(embed_dim=8, context_dim=8, pose_dim=5),
+        settings=replace(parts.settings, pose_encoding="zero123-polar"),
+    )
+    told, some, untold = (Student(parts, replace(TINY, untold=u)) for u in (0.0, 0.3, 1.0))
+    shares, key, data = [Share(tiny_data())], (0, 0, 3), tiny_data()
+    batches = [batch_of(shares, each, 1.0, key, range(200)) for each in (plain, told, some, untold)]
+    for batch in batches[1:]:  # the same photos and views, whatever is told of them
+        assert torch.equal(batch.pose[:, :4], batches[0].pose)
+        assert torch.equal(batch.targets, batches[0].targets)
+    heights = [batch.pose[:, 4].view(200, -1) for batch in batches[1:]]
+    assert np.isin(heights[0].numpy(), data.views.orbits[..., 0]).all()
+    assert not heights[2].any()
+    assert 0.2 < float((heights[1] == UNTOLD).float().mean()) < 0.4
+    assert all(len(set(of_photo.tolist())) == 1 for of_photo in heights[1])
 
 
 def test_plain_attention_has_the_loss_and_the_gradients_of_the_fused_one():

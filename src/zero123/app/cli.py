@@ -35,7 +35,8 @@ class Sampling:
     seed: int = 0
     """The same seed gives the same picture."""
     image_elevation: float | None = None
-    """Degrees above eye level from which the photo was taken; Stable-Zero123 needs it."""
+    """Degrees above eye level from which the photo was taken. mini does better where you say it,
+    Stable-Zero123 needs it."""
 
     def options(self) -> dict[str, Any]:
         """Say it in the pipeline's words."""

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Float32, Float64, Int, UInt8
 from torch import Tensor
 
-from zero123.geometry import Orbit, pose_token
+from zero123.geometry import Orbit, PoseEncoding, pose_token
 
 Compositing = Literal["blended", "original"]
 """How renders come onto white: by their alpha; or as the original's data loader did it: pixels of
@@ -70,7 +70,7 @@ class PairBatch:
     """Which object each photo shows."""
     photo_view: Int[np.ndarray, " photos"]
     target_view: Int[np.ndarray, "photos targets"]
-    pose: Float[Tensor, "rows 4"]
+    pose: Float[Tensor, "rows numbers"]
     """Pose numbers, a row a target."""
 
     @property
@@ -111,6 +111,7 @@ def draw_pairs(
     photos: int,
     targets: int,
     leaning: Leaning = Leaning(),
+    encoding: PoseEncoding = "zero123",
 ) -> PairBatch:
     """Draw objects, a photo of each from a usual height, and ``targets`` other views of it.
 
@@ -122,12 +123,13 @@ def draw_pairs(
         photos: how many objects.
         targets: how many views of each, all different.
         leaning: which targets are drawn more often.
+        encoding: of the move, see ``pose_token``.
     """
     item = rng.choice(len(views), size=photos, p=views.weights)
     order = np.stack([_order(views.orbits[i], rng, leaning)[: targets + 1] for i in item])
     pose = torch.stack(
         [
-            pose_token(views.orbit(i, seen[0]), views.orbit(i, view))
+            pose_token(views.orbit(i, seen[0]), views.orbit(i, view), encoding)
             for i, seen in zip(item.tolist(), order.tolist(), strict=True)
             for view in seen[1:]
         ]

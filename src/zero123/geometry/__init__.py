@@ -9,13 +9,14 @@ from zero123.geometry.frames import (
     y_up_from_z_up,
     z_up_from_y_up,
 )
-from zero123.geometry.orbit import Orbit, PoseEncoding, move_token, pose_token
+from zero123.geometry.orbit import UNTOLD, Orbit, PoseEncoding, move_token, pose_token
 from zero123.geometry.rigid import Rigid
 from zero123.geometry.transforms import colmap_model, nerfstudio_transforms
 
 __all__ = [
     "FIELD_OF_VIEW",
     "PORT_SIGNS",
+    "UNTOLD",
     "Camera",
     "Orbit",
     "PortSigns",

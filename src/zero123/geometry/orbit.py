@@ -1,4 +1,4 @@
-"""Where a camera sits around the object, and the four numbers that name a move between two seats.
+"""Where a camera sits around the object, and the numbers that name a move between two seats.
 
 World: right-handed, +z up, the object centred at the origin, the longest side of its box = 1.
 """
@@ -13,8 +13,11 @@ from torch import Tensor
 
 from zero123.geometry.rigid import Rigid
 
-PoseEncoding = Literal["zero123", "stable-zero123"]
-"""What the fourth pose number means: the change of distance, or the photo's own polar angle."""
+PoseEncoding = Literal["zero123", "stable-zero123", "zero123-polar"]
+"""What follows the change of polar angle and the turn: the change of distance, the photo's own
+polar angle, or both."""
+UNTOLD = 0.0
+"""As the photo's polar angle: it is not known. Nobody takes a photo from straight above."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +103,14 @@ class Orbit:
         return Orbit(polar, math.remainder(azimuth, 2 * math.pi), self.radius + d_radius)
 
 
-def pose_token(cond: Orbit, target: Orbit) -> Float[Tensor, "4"]:
+def pose_token(
+    cond: Orbit, target: Orbit, encoding: PoseEncoding = "zero123"
+) -> Float[Tensor, " numbers"]:
     """Encode the move from the photo's viewpoint to the wanted one.
 
     Returns:
-        ``(d_polar, sin d_azimuth, cos d_azimuth, d_radius)``, radians and scene units.
+        ``(d_polar, sin d_azimuth, cos d_azimuth, d_radius)``, radians and scene units; other
+        encodings have ``cond.polar`` in place of the last, or behind it.
 
     Source: Zero-1-to-3, section 3.2; ``get_T`` of the authors' data loader.
 
@@ -114,20 +120,34 @@ def pose_token(cond: Orbit, target: Orbit) -> Float[Tensor, "4"]:
     return move_token(
         d_polar=target.polar - cond.polar,
         d_azimuth=target.azimuth - cond.azimuth,
-        fourth=target.radius - cond.radius,
+        d_radius=target.radius - cond.radius,
+        polar=cond.polar,
+        encoding=encoding,
     )
 
 
-def move_token(d_polar: float, d_azimuth: float, fourth: float) -> Float[Tensor, "4"]:
-    """Encode a move whose starting seat need not be known.
+def move_token(
+    d_polar: float,
+    d_azimuth: float,
+    d_radius: float = 0.0,
+    polar: float = UNTOLD,
+    encoding: PoseEncoding = "zero123",
+) -> Float[Tensor, " numbers"]:
+    """Encode a move.
 
     Args:
         d_polar: descent, radians: the polar angle grows downward, a climb is negative.
         d_azimuth: turn, radians, counter-clockwise seen from above.
-        fourth: ``d_radius`` in scene units; for Stable-Zero123 the polar angle of the photo's
-            own viewpoint, ``pi/2 - elevation``, radians.
+        d_radius: change of distance, scene units.
+        polar: of the photo's own viewpoint, ``pi/2 - elevation``, radians.
+        encoding: says which of the last two are told.
     """
+    last = {
+        "zero123": [d_radius],
+        "stable-zero123": [polar],
+        "zero123-polar": [d_radius, polar],
+    }[encoding]
     # sin and cos, not the angle: no jump at a full turn
     return torch.tensor(
-        [d_polar, math.sin(d_azimuth), math.cos(d_azimuth), fourth], dtype=torch.float32
+        [d_polar, math.sin(d_azimuth), math.cos(d_azimuth), *last], dtype=torch.float32
     )

@@ -36,7 +36,7 @@ class Condition:
 
 
 class PoseProjection(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """Join the CLIP embedding with the four pose numbers: one linear layer, started as identity.
+    """Join the CLIP embedding with four or five pose numbers: one linear layer, first the identity.
 
     Known as ``cc_projection`` in the original and ``clip_camera_projection`` in some ports.
 
@@ -64,7 +64,7 @@ class PoseProjection(ModelMixin, ConfigMixin):  # type: ignore[misc]
         nn.init.zeros_(self.projection.bias)
 
     def forward(
-        self, embedding: Float[Tensor, "b d"], pose: Float[Tensor, "b 4"]
+        self, embedding: Float[Tensor, "b d"], pose: Float[Tensor, "b numbers"]
     ) -> Float[Tensor, "b 1 context"]:
         """Pose an embedding; kept in float32, for bf16 resolves an azimuth to 0.4 degrees."""
         joined = torch.cat([embedding.float(), pose.float()], dim=-1)
@@ -82,7 +82,7 @@ class PhotoFeatures:
     """Mode of the autoencoder's latent, not scaled."""
 
     def seen_from(
-        self, pose: Float[Tensor, "b 4"], photo: list[int], projection: PoseProjection
+        self, pose: Float[Tensor, "b numbers"], photo: list[int], projection: PoseProjection
     ) -> Condition:
         """Condition a view a row: of photo number ``photo[row]``, after the move ``pose[row]``."""
         pose, latent = pose.to(self.embedding.device), self.latent[photo]

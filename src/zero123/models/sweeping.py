@@ -2,9 +2,9 @@
 
 A convolution looks straight ahead, but a turn moves things sideways, each by its depth. A stereo
 matcher sweeps a plane through all depths and lets the network choose; here bodies around the
-object's middle are painted with the photo and seen from the wanted seat. How high the photo was
-taken the pose does not say, so that is swept too. Only our own models read this; the published
-ones take the photo's latent alone.
+object's middle are painted with the photo and seen from the wanted seat. Where the pose does not
+say from how high the photo was taken, that is swept too. Only our own models read this; the
+published ones take the photo's latent alone.
 
 Source: the plane sweep of Collins, "A Space-Sweep Approach to True Multi-Image Matching", 1996.
 """
@@ -17,12 +17,12 @@ import torch.nn.functional as F  # noqa: N812 - the name everybody knows
 from jaxtyping import Float
 from torch import Tensor
 
-from zero123.geometry import FIELD_OF_VIEW
+from zero123.geometry import FIELD_OF_VIEW, UNTOLD
 
 BODIES = ((0.15, 3.0), (0.3, 3.0), (0.2, 1.0), (0.4, 1.0))
 """Radius, in units of the object's longest side, and height over breadth: pillars and balls."""
 ELEVATIONS = (math.radians(10), math.radians(40))
-"""From which the photo may have been taken."""
+"""From which the photo may have been taken, where it is not known."""
 DISTANCE = 1.85
 """From which the photo is taken to be, in units of the object's longest side."""
 
@@ -34,7 +34,7 @@ def sweep_channels(latent_channels: int) -> int:
 
 @torch.no_grad()
 def sweep(
-    latent: Float[Tensor, "b c h w"], pose: Float[Tensor, "b 4"]
+    latent: Float[Tensor, "b c h w"], pose: Float[Tensor, "b numbers"]
 ) -> Float[Tensor, "b channels h w"]:
     """See bodies that are painted with the photo from the wanted seat.
 
@@ -44,17 +44,21 @@ def sweep(
     Args:
         latent: of the photo, or the photo itself.
         pose: the move as ``pose_token`` gives it: change of polar angle, sine and cosine of the
-            turn, change of distance.
+            turn, change of distance; and, if it has five numbers, the photo's polar angle.
 
     Returns:
         For each elevation and body: the painted latent, and the cosine of the angle between the
         body's normal and the direction to the photo's camera, from 1 (faced it) to -1 (hidden).
+        Where the photo's polar angle is told, it stands for every elevation.
     """
     b, c, h, w = latent.shape
     each = [(e, *body) for e, body in itertools.product(ELEVATIONS, BODIES)]
     heights, radii, stretch = torch.tensor(each, device=latent.device).T
     pose = pose.to(latent.device).float()
     polar = math.pi / 2 - heights.expand(b, -1)
+    told = pose[:, 4:]
+    if told.numel():
+        polar = torch.where(told == UNTOLD, polar, told)
     moved = polar + pose[:, :1]
     turn = torch.atan2(pose[:, 1:2], pose[:, 2:3]).expand(-1, len(each))
     photo, wanted = _axes(polar, torch.zeros_like(turn)), _axes(moved, turn)

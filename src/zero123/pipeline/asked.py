@@ -11,7 +11,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from zero123.geometry import PoseEncoding, move_token
+from zero123.geometry import UNTOLD, PoseEncoding, move_token
 from zero123.images import Picture
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def read_poses(
     distance: Numbers,
     image_elevation: Number | None,
     encoding: PoseEncoding,
-) -> list[Float[Tensor, "4"]]:
+) -> list[Float[Tensor, " numbers"]]:
     """Turn degrees into pose numbers, one or as many as the longest list asks for.
 
     Raises:
@@ -82,15 +82,13 @@ def read_poses(
                 "Stable-Zero123 needs the elevation that the photo was taken from: give "
                 "image_elevation in degrees, 0 at eye level, up positive"
             )
-        fourth = [math.radians(90 - float(image_elevation))] * count
-    else:
-        fourth = wide["distance"]
-        for value in fourth:
-            if abs(value) > _TRAINED_DISTANCE:
-                logger.warning("distance %g is outside of the -0.7 to 0.7 that models learn", value)
+    for value in wide["distance"]:
+        if abs(value) > _TRAINED_DISTANCE:
+            logger.warning("distance %g is outside of the -0.7 to 0.7 that models learn", value)
+    polar = UNTOLD if image_elevation is None else math.radians(90 - float(image_elevation))
     return [
-        move_token(-math.radians(up), math.radians(turn), last)
-        for turn, up, last in zip(wide["azimuth"], wide["elevation"], fourth, strict=True)
+        move_token(-math.radians(up), math.radians(turn), away, polar, encoding)
+        for turn, up, away in zip(wide["azimuth"], wide["elevation"], wide["distance"], strict=True)
     ]
 
 

@@ -57,7 +57,7 @@ class _Row:
     """One view to make."""
 
     photo: int
-    pose: Float[Tensor, "4"]
+    pose: Float[Tensor, " numbers"]
     seed: int
     """All noise of this view comes from it, so that the view does not depend on its batch."""
 
@@ -126,7 +126,7 @@ class Zero123Pipeline(DiffusionPipeline):  # type: ignore[misc]
             torch_dtype: of the networks; the pose projection stays in float32.
             weights: which weights of the denoiser to take from a file that holds both. The
                 original samples with the running average, "ema".
-            pose_encoding: says what the fourth pose number means where the source does not.
+            pose_encoding: says what the pose numbers mean where the source does not.
             lora: an adapter that was trained on this model, to be added to its weights.
 
         Raises:
@@ -240,7 +240,7 @@ class Zero123Pipeline(DiffusionPipeline):  # type: ignore[misc]
                 "original", the authors' sampler to the number.
             output_type: see ``Zero123Output``.
             image_elevation: elevation of the photo itself, degrees, up positive. Stable-Zero123
-                needs it; other models take no notice.
+                needs it, to "mini" it is a help; other models take no notice.
             callback_on_step_end: called as ``f(pipe, step, timestep, {"latents": ...})`` after
                 each step, counted through all batches; may return changed latents. A batch that
                 overflows half precision is walked, and told, once more. If it sets

@@ -191,7 +191,10 @@ def _seen_around(
     # the scouts that are wanted are there already, from the same noise
     new = [move for move in moves if settings.chained or move not in made]
     told = _counted(report, "views", len(new))
-    views = synthesise(pipe, photo, new, settings.seed, found.degrees, settings.chained, told)
+    known = (
+        settings.elevation
+    )  # as the scouts were made: an estimate is not told as if it were known
+    views = synthesise(pipe, photo, new, settings.seed, known, settings.chained, told)
     made |= dict(zip(new, views, strict=True))
     pictures = torch.stack([made[move] for move in moves])
     alphas = torch.stack([alpha_on_white(picture) for picture in pictures])

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from zero123.geometry import Orbit, move_token, pose_token
+from zero123.geometry import Orbit, pose_token
 from zero123.images import FramedPhoto, square_picture
 from zero123.models import (
     PhotoFeatures,
@@ -77,9 +77,8 @@ class Scorer:
         """
         kept = float(self.pipe.scheduler.alphas_cumprod[timestep])
         device = noisy.device
-        condition = self.features.seen_from(
-            self._token(seat)[None].to(device), [0], self.pipe.cc_projection
-        )
+        pose = pose_token(self.seat, seat, self.pipe.settings.pose_encoding)
+        condition = self.features.seen_from(pose[None].to(device), [0], self.pipe.cc_projection)
         signal, noise = math.sqrt(kept), math.sqrt(1 - kept)
         scaled = noisy * signal  # signal is 1 / sqrt(1 + sigma^2)
         ask = self.pipe.tell(self.pipe.unet, condition, torch.tensor([timestep]), guidance)
@@ -107,10 +106,3 @@ class Scorer:
         decoded = vae.decode((latents / vae.config.scaling_factor).to(vae.dtype)).sample
         picture: Tensor = (decoded[0].float() + 1) / 2
         return picture
-
-    def _token(self, seat: Orbit) -> Float[Tensor, "4"]:
-        if self.pipe.settings.pose_encoding == "stable-zero123":
-            return move_token(
-                seat.polar - self.seat.polar, seat.azimuth - self.seat.azimuth, self.seat.polar
-            )
-        return pose_token(self.seat, seat)

@@ -115,7 +115,7 @@ def synthesise(
         photo: what it sees.
         moves: where to go from the photo's seat.
         seed: of the noise.
-        image_elevation: the photo's, degrees; Stable-Zero123 needs it.
+        image_elevation: the photo's, degrees, where it is known; Stable-Zero123 needs it.
         chained: show the model the nearest view that is there already, instead of the photo.
         done: told how many views are there, and given the latest.
     """

@@ -15,7 +15,7 @@ from zero123.files import remove_partials, written_whole
 
 State = TypeVar("State")
 PARTS = ("step", "student", "average", "optimiser", "rollbacks", "skipped", "usual")
-"""What a checkpoint holds: weights and their running average by name, the optimiser's state, and
+"""What a checkpoint holds: weights and their running average by name, the optimisers' states, and
 what went wrong so far."""
 
 

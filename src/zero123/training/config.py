@@ -24,6 +24,9 @@ class TrainConfig:
     cooldown: float = 0.0
     """Last share of the steps, over which the rates fall to zero on a cosine."""
     weight_decay: float = 0.01
+    muon: bool = False
+    """Matrices and filters between hidden numbers learn by Muon, see ``FilterMuon``; the others,
+    and without it all, by AdamW. Not where weights are sharded."""
     clip: float | None = 1.0
     """Largest norm of all gradients together; None leaves them."""
     ema_decay: float = 0.9999
@@ -43,6 +46,9 @@ class TrainConfig:
     """Share of photos whose targets lean to those nearby, see ``Leaning``."""
     level: float = 0.0
     """Share of photos whose targets lean to those of the same height, see ``Leaning``."""
+    untold: float = 0.3
+    """Share of photos of which the model is not told from how high they were taken, where it takes
+    that at all: those of the encoding "zero123-polar"."""
     min_snr: float | None = None
     """Cap of the signal-to-noise weight. Source: Hang et al., "Efficient Diffusion Training via
     Min-SNR Weighting Strategy", 2023. It gives no weight to a last timestep of pure noise."""
@@ -89,7 +95,7 @@ class TrainConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.pictures < 0:
             raise ValueError(f"pictures must not be negative, got {self.pictures}")
-        for name in ("cooldown", "drop_share", "last", "near", "level", "augment"):
+        for name in ("cooldown", "drop_share", "last", "near", "level", "untold", "augment"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name):g}")
         if self.drop == "original" and self.drop_share > 1 / 3:
@@ -132,7 +138,8 @@ MINI = TrainConfig(
     steps=10_000,
     photos=48,
     targets=2,
-    learning_rate=6e-4,
+    learning_rate=1.2e-3,
+    muon=True,
     projection_rate=6e-4,
     cooldown=0.4,
     ema_decay=0.999,
@@ -144,7 +151,15 @@ MINI = TrainConfig(
     save_every=100,
 )
 _BRIEF = replace(
-    MINI, steps=400, photos=12, targets=4, warmup=40, last=0.5, pictures=1, st_lpips=False
+    MINI,
+    steps=400,
+    photos=12,
+    targets=4,
+    muon=False,
+    warmup=40,
+    last=0.5,
+    pictures=1,
+    st_lpips=False,
 )
 
 PRESETS: dict[str, TrainConfig] = {
@@ -156,7 +171,7 @@ PRESETS: dict[str, TrainConfig] = {
         MINI,
         steps=1100,
         photos=32,
-        learning_rate=4e-4,
+        learning_rate=6e-4,
         projection_rate=4e-4,
         warmup=40,
         cooldown=0.8,

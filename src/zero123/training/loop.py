@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from zero123.data.augment import augmented
 from zero123.data.views import Leaning, draw_pairs
+from zero123.geometry import UNTOLD
 from zero123.images import write_text
 from zero123.training.checkpoints import (
     CheckpointError,
@@ -29,6 +30,7 @@ from zero123.training.checkpoints import (
 )
 from zero123.training.config import TrainConfig
 from zero123.training.features import FeatureViews
+from zero123.training.muon import FilterMuon
 from zero123.training.objective import Draws
 from zero123.training.student import Batch, Student
 
@@ -132,7 +134,10 @@ def batch_of(
     for photo in photos:
         rng = np.random.default_rng((*key, photo))
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        pair = draw_pairs(data.views, rng, 1, config.targets, leaning)
+        encoding = student.pose_encoding
+        pair = draw_pairs(data.views, rng, 1, config.targets, leaning, encoding)
+        if encoding == "zero123-polar" and rng.random() < config.untold:
+            pair.pose[:, -1] = UNTOLD
         item = np.repeat(pair.item, config.targets)
         seen = pair.target_view[0]
         latents = data.sampled_latents_of(item, seen, generator) * scale
@@ -246,15 +251,20 @@ def train(
     model, optimiser = accelerator.prepare(
         student, torch.optim.AdamW(student.groups(), weight_decay=config.weight_decay, fused=True)
     )
+    optimisers = [optimiser]
+    if hidden := student.hidden():
+        if _is_sharded(accelerator):
+            raise TrainingError("muon takes whole weights, and these are sharded: leave it out")
+        optimisers.append(FilterMuon(hidden, config.weight_decay))
     average = {name: p.detach().clone() for name, p in student.averaged().items()}
-    run = _Run(student, optimiser, average, out)
+    run = _Run(student, optimisers, average, out)
     step = run.begin(resume, accelerator)
     if step == 0:
         run.look(step, accelerator, watch)
     drawn = run.batches(shares, scale, mine).drawn_from(step, workers)
     first, started = step, time.monotonic()
     while step < config.steps:
-        _set_rates(optimiser, config, step)
+        _set_rates(optimisers, config, step)
         losses = []
         for _ in mine:
             with accelerator.accumulate(model):
@@ -268,9 +278,11 @@ def train(
         loss = float(accelerator.reduce(torch.stack(losses).mean(), "mean"))
         is_good = run.health.is_good(loss, float(norm))
         if is_good:
-            optimiser.step()
+            for each in optimisers:
+                each.step()
             run.follow(step)
-        optimiser.zero_grad()
+        for each in optimisers:
+            each.zero_grad()
         step += 1
         if not is_good:
             going_on, step = step, run.recover(step, loss, accelerator, say)
@@ -321,9 +333,10 @@ def _is_sharded(accelerator: Accelerator) -> bool:
     return accelerator.distributed_type is DistributedType.FSDP
 
 
-def _set_rates(optimiser: Any, config: TrainConfig, step: int) -> None:
-    full = (config.learning_rate, config.projection_rate)
-    for group, rate in zip(optimiser.param_groups, full, strict=True):
+def _set_rates(optimisers: list[Any], config: TrainConfig, step: int) -> None:
+    full = (config.learning_rate, config.projection_rate, config.learning_rate)
+    groups = [group for each in optimisers for group in each.param_groups]
+    for group, rate in zip(groups, full, strict=False):  # Muon's is last, where there is one
         group["lr"] = rate * rate_factor(config, step)
 
 
@@ -332,7 +345,7 @@ class _Run:
     """The state of a run, and its way onto the disk and back."""
 
     student: Student
-    optimiser: Any
+    optimisers: list[Any]
     average: dict[str, Tensor]
     out: Path
     health: Health = field(default_factory=Health)
@@ -374,7 +387,7 @@ class _Run:
             "step": step,
             "student": whole({n: p.detach() for n, p in self.student.trained().items()}),
             "average": whole(self.average),
-            "optimiser": whole(self.optimiser.state_dict()),
+            "optimiser": [whole(each.state_dict()) for each in self.optimisers],
             "rollbacks": self.health.rollbacks,
             "skipped": self.health.skipped,
             "usual": list(self.health.usual),
@@ -453,10 +466,11 @@ class _Run:
                 p.copy_(piece(state["student"][name], p))
             for name, mean in self.average.items():
                 mean.copy_(piece(state["average"][name], mean))
-        ours = [p for group in self.optimiser.param_groups for p in group["params"]]
-        for number, moments in state["optimiser"]["state"].items():
-            moments |= {name: piece(value, ours[number]) for name, value in moments.items()}
-        self.optimiser.load_state_dict(state["optimiser"])
+        for optimiser, noted in zip(self.optimisers, state["optimiser"], strict=True):
+            ours = [p for group in optimiser.param_groups for p in group["params"]]
+            for number, moments in noted["state"].items():
+                moments |= {name: piece(value, ours[number]) for name, value in moments.items()}
+            optimiser.load_state_dict(noted)
         usual = collections.deque(state["usual"], maxlen=self.health.usual.maxlen)
         self.health = Health(state["skipped"], 0, state["rollbacks"], usual)
         return int(state["step"])

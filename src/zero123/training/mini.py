@@ -61,7 +61,7 @@ def mini_image_encoder() -> CLIPVisionModelWithProjection:
 def mini_projection() -> PoseProjection:
     """The pose projection, with pose columns as loud as the embedding from the start."""
     projection: PoseProjection = PoseProjection(
-        embed_dim=CONTEXT_DIM, context_dim=CONTEXT_DIM, sweeps=True
+        embed_dim=CONTEXT_DIM, context_dim=CONTEXT_DIM, pose_dim=5, sweeps=True
     )
     nn.init.normal_(projection.projection.weight[:, CONTEXT_DIM:], std=1.0)
     return projection

@@ -81,7 +81,7 @@ def answer_views(
     scheduler: DDIMScheduler,
     latents: Float[Tensor, "b c h w"],
     photos: PhotoFeatures,
-    pose: Float[Tensor, "b 4"],
+    pose: Float[Tensor, "b numbers"],
     draws: Draws,
     min_snr: float | None = None,
 ) -> Answer:

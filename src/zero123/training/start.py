@@ -29,11 +29,13 @@ def starting_parts(init: str, seed: int) -> Components:
     if init != SCRATCH:
         return open_or_widen(init)
     torch.manual_seed(seed)
+    parts = open_model("mini")
     return replace(
-        open_model("mini"),
+        parts,
         unet=mini_unet(),
         image_encoder=mini_image_encoder(),
         projection=mini_projection(),
+        settings=replace(parts.settings, pose_encoding="zero123-polar"),
     )
 
 

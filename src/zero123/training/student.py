@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from zero123.models import PhotoFeatures, clip_pixels, encode_latents
 from zero123.training.config import TrainConfig
+from zero123.training.muon import is_hidden
 from zero123.training.objective import Draws, answer_views
 from zero123.training.pictures import PictureLoss
 from zero123.weights import Components, add_lora
@@ -24,7 +25,7 @@ class Batch:
     """Latents, scaled."""
     pictures: UInt8[Tensor, "rows 3 H W"] | None
     """Of the targets; None where answers are not compared as pictures."""
-    pose: Float[Tensor, "rows 4"]
+    pose: Float[Tensor, "rows numbers"]
     photo_latents: Float[Tensor, "photos c h w"] | None
     """Modes, not scaled; None where they are not known beforehand."""
     photos: Float[Tensor, "photos 3 H W"] | None
@@ -68,6 +69,7 @@ class Student(nn.Module):
         self.image_encoder = parts.image_encoder
         self.projection = parts.projection
         self.scheduler = parts.scheduler
+        self.pose_encoding = parts.settings.pose_encoding
         self.config = config
         self.unet.requires_grad_(config.lora_rank == 0)
         self.image_encoder.requires_grad_(config.trains_image_encoder)
@@ -107,10 +109,20 @@ class Student(nn.Module):
         everything = self.config.averaged == "all"
         return {n: p for n, p in self.trained().items() if everything or n.startswith("unet.")}
 
+    def hidden(self) -> list[nn.Parameter]:
+        """What Muon is to take: filters and matrices that neither read nor give pictures."""
+        return [
+            p
+            for name, p in self.trained().items()
+            if self.config.muon
+            and is_hidden(p)
+            and not any(part in name for part in ("conv_in", "embeddings", "projection."))
+        ]
+
     def groups(self) -> list[dict[str, object]]:
-        """Parameters with their learning rates, as optimisers take them."""
+        """All other parameters with their learning rates, as AdamW takes them."""
         projection = list(self.projection.parameters())
-        ours = {id(p) for p in projection}
+        ours = {id(p) for p in (*projection, *self.hidden())}
         others = [p for p in self.trained().values() if id(p) not in ours]
         return [
             {"params": others, "lr": self.config.learning_rate},

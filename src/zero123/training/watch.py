@@ -154,5 +154,6 @@ def _answers(
         distance=[seat.radius - question.seat.radius for seat in wanted],
         generator=torch.Generator().manual_seed(seed),
         output_type="pt",
+        image_elevation=math.degrees(question.seat.elevation),
     ).images
     return to_u8(made[0, :, 0].cpu()).permute(0, 2, 3, 1).contiguous().numpy()

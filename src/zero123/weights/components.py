@@ -10,7 +10,7 @@ from diffusers import SchedulerMixin, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPVisionModelWithProjection
 
-from zero123.geometry import PoseEncoding
+from zero123.geometry import PoseEncoding, move_token
 from zero123.models import Autoencoder, PoseProjection, sweep_channels
 
 Part: TypeAlias = Literal["unet", "vae", "image_encoder", "cc_projection"]
@@ -26,7 +26,7 @@ class Settings:
     """How a model was trained to be asked, and how it is sampled when nothing else is said."""
 
     pose_encoding: PoseEncoding = "zero123"
-    """What the fourth pose number means to the network."""
+    """What the pose numbers mean to the network."""
     steps: int = 50
     """Evaluations of the network for a view."""
     guidance: float = 3.0
@@ -77,6 +77,12 @@ class Components:
             raise WeightsError(
                 f"the UNet reads {reads} channels and predicts {predicts}, but with {latent} "
                 f"latent channels it would read {wanted} and predict {latent}"
+            )
+        takes, encoding = self.projection.config.pose_dim, self.settings.pose_encoding
+        given = len(move_token(0.0, 0.0, encoding=encoding))
+        if takes != given:
+            raise WeightsError(
+                f"the pose projection takes {takes} pose numbers, but {encoding} gives {given}"
             )
         for one, width, other, wanted in (
             (

@@ -288,13 +288,14 @@ def _load_projection(folder: Path) -> PoseProjection:
     noted = folder / "config.json"  # in one layout an empty file: sizes tell, of ours the rest
     config = read_json(noted) if noted.exists() and noted.stat().st_size else {}
     weight = tensors.get("projection.weight")
-    if weight is None or weight.ndim != 2 or weight.shape[1] <= POSE_NUMBERS:
+    numbers = 5 if config.get("pose_dim") == 5 else POSE_NUMBERS
+    if weight is None or weight.ndim != 2 or weight.shape[1] <= numbers:
         raise WeightsError(f"{folder}: projection.weight missing or misshapen")
     network: PoseProjection = blank(
         lambda: PoseProjection(
-            weight.shape[1] - POSE_NUMBERS,
+            weight.shape[1] - numbers,
             weight.shape[0],
-            POSE_NUMBERS,
+            numbers,
             config.get("sweeps") is True,
         ),
         str(folder),

@@ -82,7 +82,7 @@ def open_model(
         dtype: of the networks; the pose projection stays float32.
         weights: of the two UNets in an original checkpoint, ``ema`` takes the moving average if
             there is one, ``raw`` the last. A folder holds only one.
-        pose_encoding: what the fourth pose number means. When not given: what the folder says,
+        pose_encoding: what the pose numbers mean. When not given: what the folder says,
             else what the name tells, else that of Zero-1-to-3 and a warning.
 
     Raises:
