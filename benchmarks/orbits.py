@@ -22,7 +22,7 @@ SEAT = Orbit(math.radians(70), math.radians(-60), 1.85)
 """Of the photo: that of the protocol gso30."""
 TURNS = tuple(range(45, 360, 45))
 UNSEEN = range(1_000_000, 1_000_005)
-"""Made-up objects: the recipe trains on those below 21500."""
+"""Made-up objects: the recipe trains on those below 30500."""
 
 
 def main(model: str = "mini", out: Path = Path("docs/pictures/orbits.png")) -> None:

@@ -33,7 +33,7 @@ class FilterMuon(torch.optim.Muon):
         """Go a step by the weights' gradients."""
         for weight, matrix in zip(self.weights, self.matrices, strict=True):
             matrix.grad = None if weight.grad is None else _matrix(weight.grad)
-        super().step()
+        super().step()  # type: ignore[no-untyped-call]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the weights' gradients."""
