@@ -106,6 +106,8 @@ def test_a_photo_without_an_object_is_told(pipe):
 
 def test_stable_zero123_must_be_told_the_elevation(tmp_path):
     stable = pipeline()
+    numbers = stable.cc_projection.config
+    stable.cc_projection = PoseProjection(numbers.embed_dim, numbers.context_dim, sweeps=True)
     stable.settings = replace(stable.settings, pose_encoding="stable-zero123")
     with pytest.raises(ValueError, match="give --elevation in degrees"):
         reconstruct(coffee(), stable, replace(VIEWS, elevation=None), tmp_path)

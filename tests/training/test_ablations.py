@@ -31,7 +31,9 @@ from zero123.weights import Components, Settings
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 CHOICES = (
-    "base", "another seed", "no sweep", "rays", "token alone", "attention at 16", "wider below",
+    "base", "another seed", "muon",
+    "height untold",
+    "no sweep", "rays", "token alone", "attention at 16", "wider below",
     "larger", "deeper encoder", "no pure noise", "pure noise first", "any targets", "one target",
     "pictures", "augment", "ready features", "patches", "flow matching", "meshes alone",
     "made-up alone",
@@ -62,7 +64,7 @@ def fresh_parts() -> Components:
         image_encoder=mini_image_encoder(),
         projection=mini_projection(),
         scheduler=mini_scheduler(),
-        settings=Settings(),
+        settings=Settings("zero123-polar"),
     )
 
 
@@ -82,7 +84,8 @@ def test_every_choice_makes_a_model_that_learns(recipe, name):
     student = Student(choice.parts(fresh_parts()), config)
     generator = torch.Generator().manual_seed(0)
     targets = torch.randn((2, LATENT_CHANNELS, 16, 16), generator=generator)
-    pose = pose_token(Orbit(1.0, 0.0, 1.8), Orbit(1.2, 0.7, 1.7)).expand(2, -1)
+    seats = Orbit(1.0, 0.0, 1.8), Orbit(1.2, 0.7, 1.7)
+    pose = pose_token(*seats, student.pose_encoding).expand(2, -1)
     draws = Draws.of(recipe.BASE, targets.shape, generator, 1000)
     photo = torch.rand((1, 3, IMAGE_SIZE, IMAGE_SIZE), generator=generator)
     shown = torch.full((2, 3, IMAGE_SIZE, IMAGE_SIZE), 200, dtype=torch.uint8)
