@@ -16,6 +16,7 @@ from scenes import SEED, mesh_views
 import zero123.reconstruct
 from zero123.app import cli
 from zero123.images import FramedPhoto, ImageError
+from zero123.models import PoseProjection
 from zero123.reconstruct import ReconstructionError, reconstruct, write_object
 from zero123.reconstruct.views import Move, ring, synthesise
 from zero123.training.checkpoints import checkpoints
