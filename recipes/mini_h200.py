@@ -307,6 +307,7 @@ def train(
         steps=10**9,  # until it is sized
         save_every=FIRST_STEPS,
         photos=photos,
+        targets=2,
         pictures=1,
         st_lpips=False,  # its weights would have to travel
         precision="bf16" if on_gpu else "no",

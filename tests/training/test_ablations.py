@@ -31,9 +31,8 @@ from zero123.weights import Components, Settings
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 CHOICES = (
-    "base", "another seed", "muon",
-    "height untold",
-    "no sweep", "rays", "token alone", "attention at 16", "wider below",
+    "base", "another seed", "height untold", "no sweep", "rays", "token alone", "attention at 16",
+    "wider below", "muon",
     "larger", "deeper encoder", "no pure noise", "pure noise first", "any targets", "one target",
     "pictures", "augment", "ready features", "patches", "flow matching", "meshes alone",
     "made-up alone",

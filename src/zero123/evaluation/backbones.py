@@ -114,8 +114,14 @@ def _from_web(url: str, path: Path) -> None:
             shutil.copyfileobj(response, file)
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
         raise BackboneMissing(
-            f"{url} could not be fetched ({error}): put it into {path.parent}"
+            f"{url} could not be fetched ({error}): put it into {_shown(path.parent)}"
         ) from error
+
+
+def _shown(folder: Path) -> Path:
+    """A folder as reports name it, which are shown to others."""
+    home = Path.home()
+    return Path("~") / folder.relative_to(home) if folder.is_relative_to(home) else folder
 
 
 def _from_package(wanted: Backbone, path: Path) -> None:

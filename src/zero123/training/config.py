@@ -135,9 +135,9 @@ FINETUNE = replace(
 )
 
 MINI = TrainConfig(
-    steps=10_000,
-    photos=48,
-    targets=2,
+    steps=7500,
+    photos=128,
+    targets=1,
     learning_rate=1.2e-3,
     muon=True,
     projection_rate=6e-4,
@@ -171,6 +171,7 @@ PRESETS: dict[str, TrainConfig] = {
         MINI,
         steps=1100,
         photos=32,
+        targets=2,
         learning_rate=6e-4,
         projection_rate=4e-4,
         warmup=40,
