@@ -170,6 +170,7 @@ def denoiser(
     larger: int,
     photos: int,
     targets: int,
+    rate: float,
     precision: Precision,
     compiled: int,
 ) -> None:
@@ -181,7 +182,7 @@ def denoiser(
         parts = open_model(init)
     if larger:
         parts = replace(parts, unet=grown(parts.unet, mini_unet(**LARGER)))
-    rows = replace(PRESETS["mini"], photos=photos, targets=targets)
+    rows = replace(PRESETS["mini"], photos=photos, targets=targets, learning_rate=rate)
     _train(parts, _sized(rows, steps, precision, compiled), "denoiser")
 
 
@@ -365,6 +366,7 @@ if __name__ == "__main__":
             larger=0,
             photos=PRESETS["mini"].photos,
             targets=PRESETS["mini"].targets,
+            rate=PRESETS["mini"].learning_rate,
             precision="no",
             compiled=0,
         ),

@@ -4,13 +4,15 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler
-from diffusers.models.attention_processor import AttnProcessor
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.attention_processor import Attention, AttnProcessor
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from zero123.models import PhotoFeatures, clip_pixels, encode_latents
 from zero123.training.config import TrainConfig
+from zero123.training.doubling import double_by_repeating
 from zero123.training.muon import is_hidden
 from zero123.training.objective import Draws, answer_views
 from zero123.training.pictures import PictureLoss
@@ -53,10 +55,32 @@ class Batch:
         return Batch(**moved)
 
 
+class _OneToken:
+    """Attention to a single token: whatever the queries, all of it."""
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Float[Tensor, "b n c"],
+        encoder_hidden_states: Float[Tensor, "b 1 d"],
+        attention_mask: None = None,
+    ) -> Float[Tensor, "b n c"]:
+        value = attn.to_v(encoder_hidden_states)
+        for layer in attn.to_out:
+            value = layer(value)
+        answer: Tensor = value.expand(-1, hidden_states.shape[1], -1)
+        return answer
+
+
+def _blocks(unet: UNet2DConditionModel) -> list[BasicTransformerBlock]:
+    return [m for m in unet.modules() if isinstance(m, BasicTransformerBlock)]
+
+
 class Student(nn.Module):
     """Denoiser, pose projection and image encoder; its forward pass is the loss of a batch.
 
-    Where answers are compared as pictures, the decoder too.
+    Where answers are compared as pictures, the decoder too. Queries and keys of the cross-attention
+    do not learn: a softmax over the single token is 1, so nothing tells them how.
     """
 
     def __init__(self, parts: Components, config: TrainConfig) -> None:
@@ -74,6 +98,9 @@ class Student(nn.Module):
         self.unet.requires_grad_(config.lora_rank == 0)
         self.image_encoder.requires_grad_(config.trains_image_encoder)
         self.projection.requires_grad_(True)
+        for block in _blocks(self.unet):
+            for idle in (block.norm2, block.attn2.to_q, block.attn2.to_k):
+                idle.requires_grad_(False)
         if config.pictures and parts.scheduler.config.prediction_type != "v_prediction":
             raise ValueError(
                 "comparing pictures takes a model that predicts velocity: set pictures to 0"
@@ -87,10 +114,12 @@ class Student(nn.Module):
         if config.gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
         if config.compiled:
-            self.unet.compile()
-            self.image_encoder.compile()
+            networks: list[nn.Module] = [self.unet, self.image_encoder]
             if self.picture_loss is not None:
-                self.picture_loss.decoder.compile()
+                networks.append(self.picture_loss.decoder)
+            for network in networks:
+                double_by_repeating(network)
+                network.compile()
 
     def attend_plainly(self) -> None:
         """Attention as products and a softmax: what is fused takes longer on the way back on CPUs.
@@ -98,6 +127,8 @@ class Student(nn.Module):
         In bf16, a fifth of a step of the small model.
         """
         self.unet.set_attn_processor(AttnProcessor())
+        for block in _blocks(self.unet):
+            block.attn2.set_processor(_OneToken())
         self.image_encoder.set_attn_implementation("eager")
 
     def trained(self) -> dict[str, nn.Parameter]:
