@@ -77,6 +77,7 @@ def test_gradients_pass_a_compiled_block():
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("untyped")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`:UserWarning")
 def test_a_compiled_student_learns_as_a_plain_one():
