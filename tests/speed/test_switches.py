@@ -7,7 +7,6 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -219,14 +218,6 @@ def test_a_traced_network_shows_the_same_view(published: Zero123Pipeline, view: 
     assert np.array_equal(view(restore(published)), before)
 
 
-@pytest.fixture
-def untyped() -> Iterator[None]:
-    """The checks of shapes, which only tests have, cannot be compiled."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
-
-
 @pytest.mark.usefixtures("untyped")
 @torch.no_grad()
 def test_the_switched_network_is_one_graph_without_breaks(published: Zero123Pipeline) -> None:
@@ -236,7 +227,6 @@ def test_the_switched_network_is_one_graph_without_breaks(published: Zero123Pipe
     graph = torch.compile(whole, fullgraph=True, dynamic=False, backend="eager")
     assert torch.equal(graph(*inputs)[0], whole(*inputs)[0])
     restore(published)
-    torch.compiler.reset()
 
 
 @pytest.mark.slow

@@ -1,10 +1,8 @@
 """Maps doubled by repeating: the same views, and gradients that survive being compiled."""
 
 import copy
-from collections.abc import Iterator
 from dataclasses import replace
 
-import jaxtyping
 import pytest
 import torch
 from diffusers import AutoencoderTiny
@@ -15,15 +13,6 @@ from torch import Tensor, nn
 from zero123.training.doubling import double_by_repeating, doubled
 from zero123.training.loop import Share, batch_of
 from zero123.training.student import Student
-
-
-@pytest.fixture
-def untyped() -> Iterator[None]:
-    """The checks of shapes, which only tests have, cannot be compiled."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
-    torch.compiler.reset()
 
 
 def block() -> UpBlock2D:
