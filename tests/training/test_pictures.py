@@ -129,6 +129,23 @@ def test_narrow_arithmetic_leaves_the_comparison_wide():
         assert float(loss(latents, truth)) == pytest.approx(wide, rel=0.01)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`:UserWarning")
+def test_what_is_compiled_compares_alike():
+    latents, truth = torch.randn(2, 4, 4, 4), torch.rand(2, 3, 32, 32)
+    found = []
+    for compiled in (False, True):
+        vae, given = tiny_parts().vae, latents.clone().requires_grad_()
+        loss = PictureLoss(vae, compiled=compiled)(given, truth)
+        torch.autograd.backward(loss)
+        found.append((loss.detach(), given.grad, *(p.grad for p in vae.decoder.parameters())))
+    for plain, made in zip(*found, strict=True):
+        torch.testing.assert_close(made, plain, atol=1e-5, rtol=1e-3)
+
+
 def test_what_cannot_be_done_is_said(monkeypatch):
     with pytest.raises(ValueError, match="pictures must not be negative"):
         replace(TINY, pictures=-1)

@@ -22,16 +22,6 @@ def double_by_repeating(network: nn.Module) -> None:
         if isinstance(module, Upsample2D) and module.interpolate:
             module.interpolate = False
             module.register_forward_pre_hook(_repeat_first)
-        for name, part in module.named_children():
-            if isinstance(part, nn.Upsample):
-                setattr(module, name, _Doubling())
-
-
-class _Doubling(nn.Module):
-    """``nn.Upsample`` by two, of nearest neighbours."""
-
-    def forward(self, maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
-        return doubled(maps)
 
 
 def doubled(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:

@@ -29,13 +29,14 @@ class PictureLoss(nn.Module):
     Args:
         vae: whose decoder; a tiny one.
         st_lpips: whether ST-LPIPS counts.
+        compiled: whether to compile the comparison. The decoder is not: on CPUs it gains nothing.
 
     Raises:
         ValueError: for another autoencoder, or if the weights of ST-LPIPS are not here and cannot
             be fetched.
     """
 
-    def __init__(self, vae: Autoencoder, st_lpips: bool = True) -> None:
+    def __init__(self, vae: Autoencoder, st_lpips: bool = True, compiled: bool = False) -> None:
         super().__init__()
         if not isinstance(vae, AutoencoderTiny):
             raise ValueError(
@@ -44,24 +45,29 @@ class PictureLoss(nn.Module):
         self.decoder = vae.decoder.to(memory_format=torch.channels_last)
         self.scale: float = vae.config.scaling_factor
         self.network = _network() if st_lpips else None
+        self._apart = torch.compile(_apart) if compiled else _apart
 
     def forward(
         self, latents: Float[Tensor, "b c h w"], truth: Float[Tensor, "b 3 H W"]
     ) -> Float[Tensor, ""]:
         """Compare scaled latents with true pictures in [0, 1]."""
         made = self.decoder((latents / self.scale).contiguous(memory_format=torch.channels_last))
-        made = (made.float() + 1) / 2
-        with torch.autocast(made.device.type, enabled=False):  # near white, bf16 has no contrast
-            absolute = (made - truth).abs().mean()
-            alike = structural_similarity_index_measure(
-                made, truth, sigma=_SSIM_SIGMA, data_range=1.0
-            )
-        assert isinstance(alike, Tensor)
-        loss: Tensor = ABSOLUTE * absolute + STRUCTURE * (1 - alike)
-        if self.network is not None:
-            weights = {name: weight.to(made.device) for name, weight in self.network.items()}
-            loss = loss + PERCEIVED * _st_lpips(_looks(made), _looks(truth), weights)
-        return loss
+        network = self.network and {n: w.to(made.device) for n, w in self.network.items()}
+        apart: Tensor = self._apart((made.float() + 1) / 2, truth, network)
+        return apart
+
+
+def _apart(
+    made: Float[Tensor, "b 3 H W"], truth: Float[Tensor, "b 3 H W"], network: Weights | None
+) -> Float[Tensor, ""]:
+    with torch.autocast(made.device.type, enabled=False):  # near white, bf16 has no contrast
+        absolute = (made - truth).abs().mean()
+        alike = structural_similarity_index_measure(made, truth, sigma=_SSIM_SIGMA, data_range=1.0)
+    assert isinstance(alike, Tensor)
+    loss: Tensor = ABSOLUTE * absolute + STRUCTURE * (1 - alike)
+    if network is not None:
+        loss = loss + PERCEIVED * _st_lpips(_looks(made), _looks(truth), network)
+    return loss
 
 
 def _network() -> dict[str, Tensor]:

@@ -105,7 +105,9 @@ class Student(nn.Module):
             raise ValueError(
                 "comparing pictures takes a model that predicts velocity: set pictures to 0"
             )
-        self.picture_loss = PictureLoss(parts.vae, config.st_lpips) if config.pictures else None
+        self.picture_loss = (
+            PictureLoss(parts.vae, config.st_lpips, config.compiled) if config.pictures else None
+        )
         self.vae = parts.vae.requires_grad_(False) if config.augment else None
         if self.picture_loss is not None:
             self.picture_loss.decoder.requires_grad_(config.lora_rank == 0)
@@ -114,12 +116,9 @@ class Student(nn.Module):
         if config.gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
         if config.compiled:
-            networks: list[nn.Module] = [self.unet, self.image_encoder]
-            if self.picture_loss is not None:
-                networks.append(self.picture_loss.decoder)
-            for network in networks:
-                double_by_repeating(network)
-                network.compile()
+            double_by_repeating(self.unet)
+            self.unet.compile()
+            self.image_encoder.compile()
 
     def attend_plainly(self) -> None:
         """Attention as products and a softmax: what is fused takes longer on the way back on CPUs.
