@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler
+from tests.training.conftest import TINY, tiny_data, tiny_parts
 
-from conftest import TINY, tiny_data, tiny_parts
 from zero123.evaluation.backbones import BackboneMissing, Backbones
 from zero123.training.checkpoints import checkpoints, load_checkpoint
 from zero123.training.loop import Share, batch_of, take_average, train
