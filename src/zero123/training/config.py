@@ -72,8 +72,8 @@ class TrainConfig:
     gradient_checkpointing: bool = False
     """Compute activations twice to hold fewer of them."""
     compiled: bool = False
-    """Compile the networks, and the comparison of pictures but for the decoder: minutes at the start,
-    faster steps after."""
+    """Compile the networks, and the comparison of pictures but for the decoder: minutes at the
+    start, faster steps after."""
     save_every: int = 500
     """Steps between checkpoints."""
     keep: int = 2
