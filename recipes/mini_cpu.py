@@ -74,6 +74,8 @@ ATTENTION = {
 """Attention at 16×16 too."""
 LARGER = ATTENTION | {"layers_per_block": 2, "transformer_layers_per_block": (1, 2, 2)}
 """A denoiser of 23 M parameters, of mini's widths."""
+GROWN = {"attention": ATTENTION, "larger": LARGER}
+"""What a denoiser that has learnt can be given room for."""
 Precision: TypeAlias = Literal["no", "bf16"]
 
 
@@ -167,21 +169,23 @@ def new_parts(vae: AutoencoderTiny) -> Components:
 def denoiser(
     steps: int,
     init: str,
-    larger: int,
+    grow: str,
     photos: int,
     targets: int,
     rate: float,
     precision: Precision,
     compiled: int,
 ) -> None:
-    """Train the denoiser, the image encoder and the projection; ``larger`` enlarges it first."""
+    """Train the denoiser, the image encoder and the projection; ``grow`` enlarges it first."""
+    if grow and grow not in GROWN:
+        raise SystemExit(f"--grow {grow}: it can be {' or '.join(GROWN)}")
     torch.manual_seed(0)
     if init == "scratch":
         parts = new_parts(AutoencoderTiny.from_pretrained(RUN / "vae-final"))
     else:
         parts = open_model(init)
-    if larger:
-        parts = replace(parts, unet=grown(parts.unet, mini_unet(**LARGER)))
+    if grow:
+        parts = replace(parts, unet=grown(parts.unet, mini_unet(**GROWN[grow])))
     rows = replace(PRESETS["mini"], photos=photos, targets=targets, learning_rate=rate)
     _train(parts, _sized(rows, steps, precision, compiled), "denoiser")
 
@@ -363,7 +367,7 @@ if __name__ == "__main__":
             denoiser,
             steps=PRESETS["mini"].steps,
             init="scratch",
-            larger=0,
+            grow="",
             photos=PRESETS["mini"].photos,
             targets=PRESETS["mini"].targets,
             rate=PRESETS["mini"].learning_rate,

@@ -97,3 +97,14 @@ def test_what_has_no_place_is_said(grown, changes, what):
 def test_fewer_layers_are_refused(grown):
     with pytest.raises(ValueError, match="no place for"):
         grown(drawn(layers_per_block=2), drawn())
+
+
+def test_the_recipe_names_what_a_denoiser_can_be_given(monkeypatch):
+    monkeypatch.syspath_prepend(RECIPES)
+    recipe = importlib.import_module("mini_cpu")
+    with pytest.raises(SystemExit, match="attention or larger"):
+        recipe.denoiser(1, "mini", "huge", 1, 1, 1e-3, "no", 0)
+    small = recipe.mini_unet()
+    for changes in recipe.GROWN.values():
+        large = recipe.grown(small, recipe.mini_unet(**changes))
+        assert large.num_parameters() > small.num_parameters()
