@@ -18,6 +18,8 @@ WIDTHS = (64, 128, 192)
 def mini_unet(**changes: object) -> UNet2DConditionModel:
     """11 M parameters on 16×16 latents; attention from 8×8 down, where it is cheap.
 
+    The bundled model began so and was given attention at 16×16 later: ``recipes/mini_cpu.py``.
+
     Args:
         changes: of the configuration, as ``block_out_channels``.
     """
